@@ -1,0 +1,57 @@
+/* The request header fields that steer an operation, but for Authorization. */
+#ifndef USERS_HEADER_H
+#define USERS_HEADER_H
+
+#include <apr_pools.h>
+#include <apr_tables.h>
+#include <stdbool.h>
+
+/* Accept (RFC 9110 section 12.5.1). */
+typedef struct {
+    bool acceptable; /* application/json or application/problem+json will do */
+    bool problem;    /* errors go out as application/problem+json (RFC 9457) */
+    const char *version; /* the api_version parameter as sent; NULL where there is none */
+    bool version_served; /* no version, or one that is served */
+} users_accept;
+
+/*
+ * Read Accept. value: NULL where the request has none, which accepts everything. What
+ * can't be read in it is passed over. version points into memory of pool.
+ *
+ * Errors go out as problem+json where it is named itself, with a weight (q) above zero and
+ * not below that of application/json; a wildcard alone does not ask for it.
+ */
+users_accept users_accept_parse(const char *value, apr_pool_t *pool);
+
+/* If-Match, If-None-Match (RFC 9110 sections 13.1.1, 13.1.2). */
+typedef struct {
+    bool any;                 /* "*" */
+    apr_array_header_t *tags; /* const char *: the strong tags' opaque text without quotes and
+                                 without the -gzip or -br of a compressing filter */
+    apr_array_header_t *weak; /* the same of the weak ones */
+} users_entity_tags;
+
+/* Read a list of entity tags into memory of pool. NULL where value is malformed. */
+const users_entity_tags *users_entity_tags_parse(const char *value, apr_pool_t *pool);
+
+/* Does the list name the current tag (opaque text, no quotes)? weakly: section 8.8.3.2. */
+bool users_entity_tags_match(const users_entity_tags *tags, const char *current, bool weakly);
+
+/* Prefer (RFC 7240). Preferences that we do not know are passed over. */
+typedef struct {
+    bool minimal; /* return=minimal */
+    bool strict;  /* handling=strict */
+} users_prefer;
+
+/* False where value is malformed. value: NULL where the request has none. */
+bool users_prefer_parse(const char *value, users_prefer *prefer);
+
+/*
+ * Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a quoted string (RFC 9651
+ * section 3.3.3), or its bare text as clients in the field send it: 1 to 255 visible ASCII
+ * characters without quote, comma or backslash. Returns the text in memory of pool, NULL
+ * where value is malformed.
+ */
+const char *users_idempotency_key_parse(const char *value, apr_pool_t *pool);
+
+#endif

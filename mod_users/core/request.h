@@ -1,0 +1,18 @@
+/* A request body: from bytes to JSON. */
+#ifndef USERS_REQUEST_H
+#define USERS_REQUEST_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+#define USERS_REQUEST_DEPTH 16 /* levels of arrays and objects */
+
+/*
+ * Parse the bytes of a body: UTF-8 JSON (RFC 8259) without a byte order mark, trailing
+ * bytes, duplicate keys, NUL characters or more than USERS_REQUEST_DEPTH levels, an object
+ * with an object "user". Returns a new reference; NULL with a sentence for the
+ * client in *error (static text) where the body is no such thing.
+ */
+json_t *users_request_parse(const char *bytes, size_t length, const char **error);
+
+#endif

@@ -1,0 +1,428 @@
+#include "handler.h"
+
+#include "access.h"
+#include "core/account.h"
+#include "core/request.h"
+#include "reply.h"
+#include "settings.h"
+
+#include <apr_strings.h>
+#include <http_protocol.h>
+#include <util_filter.h>
+
+#define ACCEPT_PATCH  "application/json, application/merge-patch+json"
+#define ACCEPT_POST   "application/json"
+#define NAME_OCTETS   18 /* of a generated user name: 144 random bits */
+#define SECRET_OCTETS 24 /* of its password: 192 random bits */
+
+int users_handler_map(request_rec *r)
+{
+    const apr_array_header_t *paths = users_settings_of(r->server)->paths;
+
+    if (r->method_number == M_TRACE) {
+        return DECLINED; /* httpd answers it in this very hook */
+    }
+    for (int i = 0; i < paths->nelts; i++) {
+        if (strcmp(r->uri, APR_ARRAY_IDX(paths, i, const char *)) == 0) {
+            return OK;
+        }
+    }
+    return DECLINED;
+}
+
+int users_handler_choose(request_rec *r)
+{
+    if (!users_location_of(r)->endpoint) {
+        return DECLINED;
+    }
+    r->handler = USERS_HANDLER;
+    return OK;
+}
+
+/* What stands between a request and its answer: a status and its sentence. */
+typedef struct {
+    int status;
+    const char *sentence;
+} refusal;
+
+static int not_acceptable(request_rec *r)
+{
+    return users_reply_error(r, HTTP_NOT_ACCEPTABLE,
+                             "only application/json and application/problem+json are served");
+}
+
+/* A version that we do not serve is one more fault of the request. */
+static void judge_version(request_rec *r, const users_accept *accept, apr_array_header_t *faults)
+{
+    if (!accept->version_served) {
+        apr_table_setn(r->headers_out, "API-Version-Supported", "false");
+        users_fault_add(faults, "api_version", "is not supported: 51 to 80 are", NULL);
+    }
+}
+
+/* RFC 9110 section 13.2.2, for a resource without a modification date. */
+static bool is_stale(const users_admission *admission, const char *tag)
+{
+    const users_entity_tags *match = admission->if_match;
+
+    return match && !match->any && !users_entity_tags_match(match, tag, false);
+}
+
+static bool is_unwanted(const users_admission *admission, const char *tag)
+{
+    const users_entity_tags *none = admission->if_none_match;
+
+    return none && (none->any || users_entity_tags_match(none, tag, true));
+}
+
+static int stale(request_rec *r)
+{
+    return users_reply_error(r, HTTP_PRECONDITION_FAILED, "the account is in another state");
+}
+
+static const char *tag_of(request_rec *r, const users_principal *principal)
+{
+    return users_reply_tag(principal->document, principal->document_length, r->pool);
+}
+
+static int show(request_rec *r, const users_admission *admission)
+{
+    const users_principal *principal = &admission->principal;
+    const char *tag = tag_of(r, principal);
+    apr_array_header_t *faults = apr_array_make(r->pool, 0, sizeof(users_fault));
+
+    if (!admission->accept.acceptable) {
+        return not_acceptable(r);
+    }
+    if (is_stale(admission, tag)) {
+        return stale(r);
+    }
+    judge_version(r, &admission->accept, faults);
+    if (faults->nelts) {
+        return users_reply_faults(r, faults);
+    }
+    if (is_unwanted(admission, tag)) {
+        return users_reply_empty(r, HTTP_NOT_MODIFIED, tag);
+    }
+    return users_reply_document(r, HTTP_OK, principal->document, principal->document_length, tag);
+}
+
+/* Is the request's content of this media type? Parameters are passed over: JSON has none. */
+static bool has_type(const request_rec *r, const char *type)
+{
+    const char *value = apr_table_get(r->headers_in, "Content-Type");
+    apr_size_t length = strlen(type);
+
+    return value && strncasecmp(value, type, length) == 0 &&
+           value[length + strspn(value + length, " \t")] == (strchr(value, ';') ? ';' : '\0');
+}
+
+static refusal judge_content(request_rec *r, bool patch, int limit)
+{
+    const char *encoding = apr_table_get(r->headers_in, "Content-Encoding");
+    const char *declared = apr_table_get(r->headers_in, "Content-Length");
+    apr_off_t length;
+
+    if (!has_type(r, "application/json") &&
+        !(patch && has_type(r, "application/merge-patch+json"))) {
+        apr_table_setn(r->headers_out, patch ? "Accept-Patch" : "Accept-Post",
+                       patch ? ACCEPT_PATCH : ACCEPT_POST);
+        return (refusal){HTTP_UNSUPPORTED_MEDIA_TYPE, "the request body must be application/json"};
+    }
+    if (encoding && strcasecmp(encoding, "identity") != 0) {
+        apr_table_setn(r->headers_out, "Accept-Encoding", "identity");
+        return (refusal){HTTP_UNSUPPORTED_MEDIA_TYPE,
+                         "the request body must not have a Content-Encoding"};
+    }
+    if (declared && ap_parse_strict_length(&length, declared) && length > limit) {
+        return (refusal){HTTP_REQUEST_ENTITY_TOO_LARGE, "the request body is too large"};
+    }
+    return (refusal){OK, NULL};
+}
+
+/* Read the whole body, chunked or not, as a string. Its octets are UTF-8 only when parsed. */
+static refusal read_body(request_rec *r, int limit, char **body, apr_size_t *length)
+{
+    apr_bucket_brigade *part = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    apr_bucket_brigade *whole = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    apr_off_t size = 0;
+
+    do {
+        apr_status_t status =
+            ap_get_brigade(r->input_filters, part, AP_MODE_READBYTES, APR_BLOCK_READ, limit + 1);
+
+        if (status == APR_SUCCESS) {
+            status = ap_save_brigade(NULL, &whole, &part, r->pool);
+        }
+        if (status != APR_SUCCESS) {
+            return (refusal){ap_map_http_request_error(status, HTTP_BAD_REQUEST),
+                             "the request body could not be read"};
+        }
+        apr_brigade_length(whole, 0, &size);
+        if (size > limit) {
+            return (refusal){HTTP_REQUEST_ENTITY_TOO_LARGE, "the request body is too large"};
+        }
+    } while (APR_BRIGADE_EMPTY(whole) || !APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(whole)));
+
+    *length = (apr_size_t)size;
+    *body = apr_palloc(r->pool, *length + 1);
+    apr_brigade_flatten(whole, *body, length);
+    (*body)[*length] = '\0';
+    apr_brigade_destroy(whole);
+    return (refusal){OK, NULL};
+}
+
+static apr_status_t release_json(void *json)
+{
+    json_decref(json);
+    return APR_SUCCESS;
+}
+
+/* From the request to its JSON: *text as received, *json of the request. */
+static refusal read_json(request_rec *r, bool patch, char **text, json_t **json)
+{
+    int limit = users_settings_of(r->server)->max_body;
+    apr_size_t length = 0;
+    refusal refused = judge_content(r, patch, limit);
+
+    if (refused.status == OK) {
+        refused = read_body(r, limit, text, &length);
+    }
+    if (refused.status != OK) {
+        return refused;
+    }
+    *json = users_request_parse(*text, length, &refused.sentence);
+    if (!*json) {
+        refused.status = HTTP_BAD_REQUEST;
+        return refused;
+    }
+    apr_pool_cleanup_register(r->pool, *json, release_json, apr_pool_cleanup_null);
+    return refused;
+}
+
+static int refuse(request_rec *r, const refusal *refused)
+{
+    if (refused->status == AP_FILTER_ERROR) {
+        return AP_FILTER_ERROR; /* a filter has answered already */
+    }
+    if (refused->status == HTTP_REQUEST_ENTITY_TOO_LARGE ||
+        ap_status_drops_connection(refused->status)) {
+        r->connection->keepalive = AP_CONN_CLOSE; /* the rest of the body stays unread */
+    }
+    return users_reply_error(r, refused->status, refused->sentence);
+}
+
+static int fail(request_rec *r, users_db_status failure)
+{
+    refusal refused;
+
+    refused.status = users_reply_failure(r, failure, false, &refused.sentence);
+    return users_reply_error(r, refused.status, refused.sentence);
+}
+
+/* The faults that only the database could find join those that are known already. */
+static int reply_faults(request_rec *r, apr_array_header_t *faults, const json_t *found)
+{
+    size_t i;
+    json_t *fault;
+
+    json_array_foreach(found, i, fault)
+    {
+        const char *field = json_string_value(json_object_get(fault, "field"));
+
+        users_fault_add(faults, field, json_string_value(json_object_get(fault, "text")),
+                        apr_pstrcat(r->pool, "/user/", field, NULL));
+    }
+    users_fault_sort(faults);
+    return users_reply_faults(r, faults);
+}
+
+/* The preferences that were honoured (RFC 7240 section 3). */
+static void set_preferences(request_rec *r, const users_prefer *prefer, bool minimal)
+{
+    if (prefer->strict) {
+        apr_table_mergen(r->headers_out, "Preference-Applied", "handling=strict");
+    }
+    if (minimal) {
+        apr_table_mergen(r->headers_out, "Preference-Applied", "return=minimal");
+    }
+}
+
+static int reply_updated(request_rec *r, const users_admission *admission,
+                         const users_change *change)
+{
+    bool readable = users_access_permits(&admission->principal, "profile_read");
+    const char *tag =
+        readable ? users_reply_tag(change->document, change->document_length, r->pool) : NULL;
+
+    set_preferences(r, &admission->prefer, admission->prefer.minimal);
+    if (admission->prefer.minimal) {
+        return users_reply_empty(r, HTTP_NO_CONTENT, tag);
+    }
+    if (!readable) {
+        return users_reply_document(r, HTTP_OK, "{}", 2, NULL);
+    }
+    return users_reply_document(r, HTTP_OK, change->document, change->document_length, tag);
+}
+
+/* The tags of which the database must find one present; NULL: no condition. */
+static const apr_array_header_t *required_tags(const users_admission *admission)
+{
+    const users_entity_tags *match = admission->if_match;
+
+    return match && !match->any ? match->tags : NULL;
+}
+
+/* A precondition is judged twice: here, before the content's faults; and with the change. */
+static bool precondition_fails(request_rec *r, const users_admission *admission)
+{
+    const char *tag;
+
+    if (!admission->principal.document) {
+        return false;
+    }
+    tag = tag_of(r, &admission->principal);
+    return is_stale(admission, tag) || is_unwanted(admission, tag);
+}
+
+static int update(request_rec *r, const users_admission *admission)
+{
+    apr_array_header_t *faults = apr_array_make(r->pool, 2, sizeof(users_fault));
+    users_change change;
+    users_db_status status;
+    json_t *json;
+    json_t *fields;
+    char *text;
+    refusal refused;
+
+    if (!admission->accept.acceptable) {
+        return not_acceptable(r);
+    }
+    refused = read_json(r, true, &text, &json);
+    if (refused.status != OK) {
+        return refuse(r, &refused);
+    }
+    if (precondition_fails(r, admission)) {
+        return stale(r);
+    }
+    fields = users_account_read(json, USERS_ACCOUNT_UPDATE, admission->prefer.strict, faults);
+    judge_version(r, &admission->accept, faults);
+    status = users_store_update(r, admission->principal.user, fields, text,
+                                required_tags(admission), faults->nelts == 0, &change);
+    json_decref(fields);
+    if (status != USERS_DB_OK) {
+        return fail(r, status);
+    }
+    switch (change.outcome) {
+    case USERS_CHANGE_DONE:
+        return reply_updated(r, admission, &change);
+    case USERS_CHANGE_STALE:
+        return stale(r);
+    case USERS_CHANGE_ABSENT:
+        return users_reply_error(r, HTTP_FORBIDDEN, "the account is suspended");
+    default:
+        return reply_faults(r, faults, change.faults);
+    }
+}
+
+/* The account that the database made, with the secret that it has never seen. */
+static int reply_registered(request_rec *r, const users_admission *admission,
+                            const users_change *change, const char *name, const char *secret)
+{
+    const char *document = apr_psprintf(
+        r->pool, "{\"user\":%.*s,\"api\":{\"username\":\"%s\",\"password\":\"%s\"},\"labels\":%s}}",
+        (int)change->document_length - 1, change->document, name, secret, change->labels);
+
+    set_preferences(r, &admission->prefer, false);
+    return users_reply_document(r, HTTP_CREATED, document, strlen(document), NULL);
+}
+
+static int reply_conflict(request_rec *r, users_outcome outcome)
+{
+    switch (outcome) {
+    case USERS_CHANGE_DUPLICATE:
+        return users_reply_error(r, HTTP_CONFLICT,
+                                 "provider_username is registered already on this provider_server");
+    case USERS_CHANGE_REUSED:
+        return users_reply_error(r, HTTP_UNPROCESSABLE_ENTITY,
+                                 "Idempotency-Key was used before with another request");
+    default:
+        apr_table_setn(r->headers_out, "Retry-After", "1");
+        return users_reply_error(r, HTTP_CONFLICT,
+                                 "the first request with this Idempotency-Key is still under way");
+    }
+}
+
+static int enrol(request_rec *r, const users_admission *admission)
+{
+    apr_array_header_t *faults = apr_array_make(r->pool, 2, sizeof(users_fault));
+    const char *name = users_credential_generate(NAME_OCTETS, r->pool);
+    const char *secret = users_credential_generate(SECRET_OCTETS, r->pool);
+    unsigned char digest[USERS_DIGEST_LENGTH];
+    users_change change;
+    users_db_status status;
+    json_t *json;
+    json_t *fields;
+    char *text;
+    refusal refused;
+
+    if (!admission->accept.acceptable) {
+        return not_acceptable(r);
+    }
+    refused = read_json(r, false, &text, &json);
+    if (refused.status != OK) {
+        return refuse(r, &refused);
+    }
+    if (!name || !secret || !users_credential_digest(secret, digest)) {
+        return fail(r, USERS_DB_FAILED);
+    }
+    fields = users_account_read(json, USERS_ACCOUNT_CREATE, admission->prefer.strict, faults);
+    judge_version(r, &admission->accept, faults);
+    status =
+        users_store_register(r, admission->principal.application, fields, text,
+                             admission->idempotency_key, name, digest, faults->nelts == 0, &change);
+    json_decref(fields);
+    if (status != USERS_DB_OK) {
+        return fail(r, status);
+    }
+    switch (change.outcome) {
+    case USERS_CHANGE_DONE:
+    case USERS_CHANGE_REPEATED:
+        return reply_registered(r, admission, &change, name, secret);
+    case USERS_CHANGE_INVALID:
+        return reply_faults(r, faults, change.faults);
+    default:
+        return reply_conflict(r, change.outcome);
+    }
+}
+
+static int describe(request_rec *r)
+{
+    apr_table_setn(r->headers_out, "Allow", USERS_ALLOW);
+    apr_table_setn(r->headers_out, "Accept-Patch", ACCEPT_PATCH);
+    apr_table_setn(r->headers_out, "Accept-Post", ACCEPT_POST);
+    return users_reply_empty(r, HTTP_NO_CONTENT, NULL);
+}
+
+int users_handler_run(request_rec *r)
+{
+    const users_admission *admission;
+
+    if (!r->handler || strcmp(r->handler, USERS_HANDLER) != 0) {
+        return DECLINED;
+    }
+    admission = users_access_admission(r);
+    if (!admission) {
+        return users_access_refuse(r);
+    }
+    switch (admission->operation) {
+    case USERS_SHOW:
+        return show(r, admission);
+    case USERS_UPDATE:
+        return update(r, admission);
+    case USERS_REGISTER:
+        return enrol(r, admission);
+    default:
+        return describe(r);
+    }
+}

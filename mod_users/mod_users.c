@@ -1,0 +1,34 @@
+/*
+ * The module record: which function answers which httpd hook, and nothing else.
+ */
+#include <httpd.h> /* first: http_config.h needs it */
+
+#include <http_config.h>
+#include <http_request.h>
+
+#include "access.h"
+#include "directives.h"
+#include "handler.h"
+#include "settings.h"
+#include "store.h"
+
+static void register_hooks(apr_pool_t *pool)
+{
+    (void)pool;
+    ap_hook_check_config(users_directives_check, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(users_directives_start, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(users_store_open, NULL, NULL, APR_HOOK_MIDDLE);
+
+    ap_hook_map_to_storage(users_handler_map, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_check_access(users_access_check, NULL, NULL, APR_HOOK_LAST, AP_AUTH_INTERNAL_PER_CONF);
+    ap_hook_fixups(users_handler_choose, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_handler(users_handler_run, NULL, NULL, APR_HOOK_MIDDLE);
+}
+
+module AP_MODULE_DECLARE_DATA users_module = {
+    STANDARD20_MODULE_STUFF, users_location_create, users_location_merge, users_settings_create,
+    users_settings_merge,    users_directives,      register_hooks,
+#if defined(AP_MODULE_FLAG_NONE)
+    AP_MODULE_FLAG_NONE
+#endif
+};

@@ -1,0 +1,554 @@
+#include "pool.h"
+
+#include <apr_atomic.h>
+#include <apr_reslist.h>
+#include <apr_strings.h>
+#include <apr_thread_cond.h>
+#include <apr_thread_mutex.h>
+#include <http_log.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+APLOG_USE_MODULE(users);
+
+#define OPTIONS_MAX 64 /* more keywords than libpq has */
+
+/* What PQconnectStartParams takes: parallel arrays that end in NULL. */
+typedef struct {
+    const char *keywords[OPTIONS_MAX + 1];
+    const char *values[OPTIONS_MAX + 1];
+    int count;
+} connect_options;
+
+struct users_pool {
+    server_rec *server; /* for the log */
+    const users_settings *settings;
+    connect_options *hosts; /* one a host of the conninfo, in its order */
+    int host_count;
+    apr_uint32_t good_host; /* the one that answered last */
+    apr_uint32_t down;      /* the log has said that the database can't be reached */
+
+    apr_thread_mutex_t *mutex; /* guards the three below */
+    apr_thread_cond_t *freed;  /* in_use went down */
+    int in_use;
+    unsigned generation; /* goes up when a connection was lost: older idle ones are closed */
+
+    apr_reslist_t *idle;
+};
+
+struct users_connection {
+    users_pool *pool;
+    PGconn *pg; /* NULL until connected, and after a loss */
+    unsigned generation;
+    unsigned prepared; /* bit n: statement n is prepared here */
+    bool was_idle;
+    request_rec *r; /* who has borrowed it */
+};
+
+/* Connection strings */
+
+static void add_option(connect_options *options, const char *keyword, const char *value)
+{
+    if (value && options->count < OPTIONS_MAX) {
+        options->keywords[options->count] = keyword;
+        options->values[options->count++] = value;
+    }
+}
+
+/* Item number index of a comma-separated list; its only item for every index; else NULL. */
+static const char *list_item(const char *list, int index, apr_pool_t *pool)
+{
+    const char *start = list;
+    const char *comma;
+
+    if (!list || !strchr(list, ',')) {
+        return list;
+    }
+    for (; index > 0 && start; index--) {
+        comma = strchr(start, ',');
+        start = comma ? comma + 1 : NULL;
+    }
+    return start ? apr_pstrmemdup(pool, start, strcspn(start, ",")) : NULL;
+}
+
+static int list_length(const char *list)
+{
+    int length = list && *list ? 1 : 0;
+
+    for (; list && *list; list++) {
+        length += *list == ',';
+    }
+    return length;
+}
+
+/*
+ * The settings of a session stand in its startup packet: nothing is left to a SET that
+ * a pooled session could lose. The server gives up a statement before we do, so that its connection
+ * survives. The administrator's own options come last and win.
+ */
+static const char *session_options(const users_settings *settings, const char *own,
+                                   apr_pool_t *pool)
+{
+    apr_interval_time_t deadline = apr_time_as_msec(settings->db_timeout);
+    apr_interval_time_t statement = deadline * 9 / 10;
+    apr_interval_time_t lock = deadline * 8 / 10;
+
+    return apr_psprintf(pool,
+                        "-c plan_cache_mode=force_generic_plan -c jit=off"
+                        " -c statement_timeout=%" APR_TIME_T_FMT " -c lock_timeout=%" APR_TIME_T_FMT
+                        " -c idle_in_transaction_session_timeout=%" APR_TIME_T_FMT "%s%s",
+                        statement ? statement : 1, lock ? lock : 1, deadline, own ? " " : "",
+                        own ? own : "");
+}
+
+/*
+ * Split a conninfo into one set of options a host, because libpq gives all hosts together no
+ * deadline of ours and can hang on the first. Hosts of a service file stay with libpq.
+ */
+static bool split_conninfo(users_pool *pool, apr_pool_t *p)
+{
+    const users_settings *settings = pool->settings;
+    PQconninfoOption *parsed = PQconninfoParse(settings->conninfo, NULL);
+    const char *host = NULL;
+    const char *hostaddr = NULL;
+    const char *port = NULL;
+    const char *own_options = NULL;
+    connect_options common = {.count = 0};
+
+    if (!parsed) {
+        return false;
+    }
+    for (const PQconninfoOption *o = parsed; o->keyword; o++) {
+        const char *keyword = apr_pstrdup(p, o->keyword);
+        const char *value = apr_pstrdup(p, o->val);
+
+        if (strcmp(keyword, "host") == 0) {
+            host = value;
+        } else if (strcmp(keyword, "hostaddr") == 0) {
+            hostaddr = value;
+        } else if (strcmp(keyword, "port") == 0) {
+            port = value;
+        } else if (strcmp(keyword, "options") == 0) {
+            own_options = value;
+        } else if (strcmp(keyword, "password") == 0 && settings->password) {
+            add_option(&common, keyword, settings->password);
+        } else {
+            add_option(&common, keyword, value);
+        }
+    }
+    PQconninfoFree(parsed);
+    add_option(&common, "fallback_application_name", "mod_users");
+    add_option(&common, "client_encoding", "UTF8");
+    add_option(&common, "options", session_options(settings, own_options, p));
+
+    pool->host_count = list_length(hostaddr ? hostaddr : host);
+    if (pool->host_count == 0) {
+        pool->host_count = 1; /* libpq's default: the local socket */
+    }
+    pool->hosts = apr_palloc(p, (size_t)pool->host_count * sizeof(*pool->hosts));
+    for (int i = 0; i < pool->host_count; i++) {
+        pool->hosts[i] = common;
+        add_option(&pool->hosts[i], "host", list_item(host, i, p));
+        add_option(&pool->hosts[i], "hostaddr", list_item(hostaddr, i, p));
+        add_option(&pool->hosts[i], "port", list_item(port, i, p));
+        pool->hosts[i].keywords[pool->hosts[i].count] = NULL;
+        pool->hosts[i].values[pool->hosts[i].count] = NULL;
+    }
+    return true;
+}
+
+/* Waiting */
+
+/* Wait until the socket is ready for events. False where the deadline came first. */
+static bool wait_until_ready(const PGconn *pg, short events, apr_time_t deadline)
+{
+    struct pollfd fd = {.fd = PQsocket(pg), .events = events};
+
+    for (;;) {
+        apr_interval_time_t left = deadline - apr_time_now();
+        int ready;
+
+        if (left <= 0) {
+            return false;
+        }
+        left = apr_time_as_msec(left) + 1; /* rounded up: never a busy loop */
+        ready = poll(&fd, 1, left > INT_MAX ? INT_MAX : (int)left);
+        if (ready > 0 || (ready < 0 && errno != EINTR)) {
+            return true; /* an error of the socket is libpq's to report */
+        }
+    }
+}
+
+/* Connecting */
+
+static void disconnect(users_connection *connection)
+{
+    PQfinish(connection->pg);
+    connection->pg = NULL;
+    connection->prepared = 0;
+}
+
+static bool connect_host(users_connection *connection, const connect_options *host,
+                         apr_time_t deadline)
+{
+    PostgresPollingStatusType state = PGRES_POLLING_WRITING;
+
+    connection->pg = PQconnectStartParams(host->keywords, host->values, 0);
+    if (!connection->pg) {
+        return false;
+    }
+    while (PQstatus(connection->pg) != CONNECTION_BAD && state != PGRES_POLLING_OK &&
+           state != PGRES_POLLING_FAILED) {
+        if (!wait_until_ready(connection->pg, state == PGRES_POLLING_READING ? POLLIN : POLLOUT,
+                              deadline)) {
+            return false;
+        }
+        state = PQconnectPoll(connection->pg);
+    }
+    return PQstatus(connection->pg) == CONNECTION_OK && PQsetnonblocking(connection->pg, 1) == 0;
+}
+
+static void ignore_notice(void *unused, const PGresult *notice)
+{
+    (void)unused; /* libpq's default is httpd's stderr */
+    (void)notice;
+}
+
+/* A line where the database goes away and one where it is back, not one a request. */
+static void log_state(users_pool *pool, bool down, const char *reason)
+{
+    apr_uint32_t was_down = apr_atomic_xchg32(&pool->down, down);
+
+    if (down && !was_down) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, pool->server, "the database can't be reached: %s",
+                     reason);
+    } else if (!down && was_down) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, pool->server, "the database is back");
+    }
+}
+
+/* Try each host once, the last good one first. */
+static bool connect_any(users_connection *connection, apr_time_t deadline)
+{
+    users_pool *pool = connection->pool;
+    apr_uint32_t first = apr_atomic_read32(&pool->good_host);
+    const char *reason = "no host answered in time";
+
+    for (int i = 0; i < pool->host_count; i++) {
+        apr_uint32_t host = (first + (apr_uint32_t)i) % (apr_uint32_t)pool->host_count;
+        apr_time_t until = apr_time_now() + pool->settings->db_connect_timeout;
+
+        if (connect_host(connection, &pool->hosts[host], until < deadline ? until : deadline)) {
+            PQsetNoticeReceiver(connection->pg, ignore_notice, NULL);
+            apr_atomic_set32(&pool->good_host, host);
+            log_state(pool, false, NULL);
+            return true;
+        }
+        if (connection->pg && PQstatus(connection->pg) == CONNECTION_BAD) {
+            reason = apr_pstrdup(connection->r->pool, PQerrorMessage(connection->pg));
+        }
+        disconnect(connection);
+    }
+    log_state(pool, true, reason);
+    return false;
+}
+
+/* Has the server hung up? What waits to be read on an idle connection is a notice or its end. */
+static bool is_alive(const users_connection *connection)
+{
+    struct pollfd fd = {.fd = PQsocket(connection->pg), .events = POLLIN};
+
+    while (poll(&fd, 1, 0) > 0) {
+        if (!PQconsumeInput(connection->pg)) {
+            return false;
+        }
+        PQisBusy(connection->pg); /* parses what came */
+    }
+    return PQstatus(connection->pg) == CONNECTION_OK;
+}
+
+/* The list of idle connections (apr_reslist): its lock is held during these two. */
+
+static apr_status_t construct(void **resource, void *pool, apr_pool_t *unused)
+{
+    users_connection *connection = calloc(1, sizeof(*connection));
+
+    (void)unused; /* a pool for all connections would only grow */
+    if (!connection) {
+        return APR_ENOMEM;
+    }
+    connection->pool = pool;
+    *resource = connection;
+    return APR_SUCCESS;
+}
+
+static apr_status_t destruct(void *resource, void *pool, apr_pool_t *unused)
+{
+    users_connection *connection = resource;
+
+    (void)pool;
+    (void)unused;
+    disconnect(connection);
+    free(connection);
+    return APR_SUCCESS;
+}
+
+users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings *settings)
+{
+    users_pool *pool = apr_pcalloc(p, sizeof(*pool));
+    apr_status_t status;
+
+    pool->server = s;
+    pool->settings = settings;
+    if (!split_conninfo(pool, p)) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, APR_ENOMEM, s, "UsersDB can't be read");
+        return NULL;
+    }
+    status = apr_thread_mutex_create(&pool->mutex, APR_THREAD_MUTEX_DEFAULT, p);
+    if (status == APR_SUCCESS) {
+        status = apr_thread_cond_create(&pool->freed, p);
+    }
+    if (status == APR_SUCCESS) {
+        status = apr_reslist_create(&pool->idle, 0, settings->db_keep, settings->db_max,
+                                    settings->db_exptime, construct, destruct, pool, p);
+    }
+    if (status != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, status, s, "no connection pool could be made");
+        return NULL;
+    }
+    return pool;
+}
+
+/* Acquire and release */
+
+/*
+ * The gate before the list: apr_reslist's own wait starts its time-out anew at each
+ * wake-up. Who has passed finds a place in the list at once. False at the deadline.
+ */
+static bool pass_gate(users_pool *pool, apr_time_t deadline, unsigned *generation)
+{
+    bool passed;
+
+    apr_thread_mutex_lock(pool->mutex);
+    while (pool->in_use >= pool->settings->db_max) {
+        apr_interval_time_t left = deadline - apr_time_now();
+
+        if (left <= 0) {
+            break;
+        }
+        apr_thread_cond_timedwait(pool->freed, pool->mutex, left);
+    }
+    passed = pool->in_use < pool->settings->db_max;
+    if (passed) {
+        pool->in_use++;
+    }
+    *generation = pool->generation;
+    apr_thread_mutex_unlock(pool->mutex);
+    return passed;
+}
+
+static void leave_gate(users_pool *pool)
+{
+    apr_thread_mutex_lock(pool->mutex);
+    pool->in_use--;
+    apr_thread_cond_signal(pool->freed);
+    apr_thread_mutex_unlock(pool->mutex);
+}
+
+/* What killed one connection has killed its idle siblings too: they are closed when next met. */
+static void lose(users_connection *connection)
+{
+    users_pool *pool = connection->pool;
+
+    disconnect(connection);
+    apr_thread_mutex_lock(pool->mutex);
+    if (connection->generation == pool->generation) {
+        pool->generation++;
+    }
+    apr_thread_mutex_unlock(pool->mutex);
+}
+
+static apr_status_t put_back(void *data)
+{
+    users_connection *connection = data;
+    users_pool *pool = connection->pool;
+
+    connection->r = NULL;
+    if (connection->pg && PQtransactionStatus(connection->pg) != PQTRANS_IDLE) {
+        disconnect(connection);
+    }
+    if (connection->pg) {
+        apr_reslist_release(pool->idle, connection);
+    } else {
+        apr_reslist_invalidate(pool->idle, connection);
+    }
+    leave_gate(pool);
+    return APR_SUCCESS;
+}
+
+void users_connection_release(users_connection *connection)
+{
+    apr_pool_cleanup_run(connection->r->pool, connection, put_back);
+}
+
+users_db_status users_pool_acquire(users_pool *pool, request_rec *r, users_connection **connection)
+{
+    apr_time_t deadline = apr_time_now() + pool->settings->db_acquire_timeout;
+    unsigned generation;
+    users_connection *c;
+
+    if (!pass_gate(pool, deadline, &generation)) {
+        ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, r, "no database connection was free in time");
+        return USERS_DB_UNAVAILABLE;
+    }
+    if (apr_reslist_acquire(pool->idle, (void **)connection) != APR_SUCCESS) {
+        leave_gate(pool);
+        return USERS_DB_UNAVAILABLE;
+    }
+    c = *connection;
+    c->r = r;
+    apr_pool_cleanup_register(r->pool, c, put_back, apr_pool_cleanup_null);
+    if (c->pg && c->generation == generation && !is_alive(c)) {
+        lose(c);
+    } else if (c->pg && c->generation != generation) {
+        disconnect(c);
+    }
+    c->was_idle = c->pg != NULL;
+    if (!c->pg) {
+        c->generation = generation;
+        if (!connect_any(c, deadline)) {
+            users_connection_release(c);
+            return USERS_DB_UNAVAILABLE;
+        }
+    }
+    return USERS_DB_OK;
+}
+
+int users_connection_was_idle(const users_connection *connection)
+{
+    return connection->was_idle;
+}
+
+/* Statements */
+
+static users_db_status judge(users_connection *connection, const PGresult *result)
+{
+    const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+    const char *message = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+
+    switch (PQresultStatus(result)) {
+    case PGRES_TUPLES_OK:
+    case PGRES_COMMAND_OK:
+        return USERS_DB_OK;
+    default:
+        break;
+    }
+    if (PQstatus(connection->pg) == CONNECTION_BAD || !state || strncmp(state, "08", 2) == 0 ||
+        strncmp(state, "57P0", 4) == 0) {
+        return USERS_DB_LOST;
+    }
+    if (strcmp(state, "57014") == 0) { /* query_canceled: statement_timeout */
+        return USERS_DB_TIMEOUT;
+    }
+    if (strcmp(state, "55P03") == 0) { /* lock_not_available: lock_timeout */
+        return USERS_DB_LOCKED;
+    }
+    if (strncmp(state, "22", 2) == 0) { /* data exception */
+        return USERS_DB_INVALID;
+    }
+    /* the primary message alone: detail and context may quote values of the request */
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, connection->r,
+                  "the database refused a statement: %s %s", state, message ? message : "");
+    return USERS_DB_FAILED;
+}
+
+/* Send what is queued and read the one result, by poll(): libpq's own waits know no deadline. */
+static users_db_status finish(users_connection *connection, apr_time_t deadline, PGresult **result)
+{
+    PGconn *pg = connection->pg;
+    PGresult *next;
+
+    *result = NULL;
+    for (;;) {
+        int unsent = PQflush(pg);
+
+        if (unsent < 0) {
+            return USERS_DB_LOST;
+        }
+        while (!unsent && !PQisBusy(pg)) {
+            next = PQgetResult(pg);
+            if (!next) {
+                return judge(connection, *result);
+            }
+            PQclear(*result);
+            *result = next;
+        }
+        if (!wait_until_ready(pg, unsent ? POLLIN | POLLOUT : POLLIN, deadline)) {
+            return USERS_DB_TIMEOUT;
+        }
+        if (!PQconsumeInput(pg)) {
+            return USERS_DB_LOST;
+        }
+    }
+}
+
+static users_db_status prepare(users_connection *connection, const users_statement *statement,
+                               apr_time_t deadline)
+{
+    PGresult *result = NULL;
+    users_db_status status = USERS_DB_LOST;
+
+    if (connection->prepared & 1u << statement->number) {
+        return USERS_DB_OK;
+    }
+    if (PQsendPrepare(connection->pg, statement->name, statement->sql, 0, NULL)) {
+        status = finish(connection, deadline, &result);
+    }
+    PQclear(result);
+    if (status == USERS_DB_OK) {
+        connection->prepared |= 1u << statement->number;
+    }
+    return status;
+}
+
+static users_db_status execute(users_connection *connection, const users_statement *statement,
+                               const users_parameter *parameters, apr_time_t deadline,
+                               PGresult **result)
+{
+    const char *values[statement->parameters];
+    int lengths[statement->parameters];
+    int formats[statement->parameters];
+
+    for (int i = 0; i < statement->parameters; i++) {
+        values[i] = parameters[i].value;
+        lengths[i] = parameters[i].length;
+        formats[i] = parameters[i].length > 0;
+    }
+    if (!PQsendQueryPrepared(connection->pg, statement->name, statement->parameters, values,
+                             lengths, formats, 1)) {
+        return USERS_DB_LOST;
+    }
+    return finish(connection, deadline, result);
+}
+
+users_db_status users_connection_run(users_connection *connection, const users_statement *statement,
+                                     const users_parameter *parameters, PGresult **result)
+{
+    apr_time_t deadline = apr_time_now() + connection->pool->settings->db_timeout;
+    users_db_status status = prepare(connection, statement, deadline);
+
+    *result = NULL;
+    if (status == USERS_DB_OK) {
+        status = execute(connection, statement, parameters, deadline, result);
+    }
+    if (status != USERS_DB_OK) {
+        PQclear(*result);
+        *result = NULL;
+    }
+    if (status == USERS_DB_LOST) {
+        lose(connection);
+    }
+    return status;
+}

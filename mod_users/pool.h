@@ -1,0 +1,63 @@
+/* Connections to one database: acquire, connect, deadline, discard. Knows no statement. */
+#ifndef USERS_POOL_H
+#define USERS_POOL_H
+
+#include "settings.h"
+
+#include <libpq-fe.h>
+
+typedef struct users_pool users_pool;
+typedef struct users_connection users_connection;
+
+typedef enum {
+    USERS_DB_OK,
+    USERS_DB_UNAVAILABLE, /* no connection in time, or the server can't be reached */
+    USERS_DB_LOST,        /* the connection died under the statement: it may have run or not */
+    USERS_DB_TIMEOUT,     /* the statement exceeded its deadline: it may have run or not */
+    USERS_DB_LOCKED,      /* it waited too long for another transaction and did nothing */
+    USERS_DB_INVALID,     /* the database refused a value (SQLSTATE class 22): nothing was done */
+    USERS_DB_FAILED       /* any other error: nothing was done, and it is in the log */
+} users_db_status;
+
+/* A statement, prepared on a connection when it first runs there. */
+typedef struct {
+    unsigned number; /* its own among all statements, below 32 */
+    const char *name;
+    const char *sql;
+    int parameters;
+} users_statement;
+
+/* A parameter: text where length is 0 (value then ends in NUL), else that many octets. */
+typedef struct {
+    const char *value; /* NULL: SQL's null */
+    int length;
+} users_parameter;
+
+/*
+ * The connections of a child to the database of settings, none of them open yet, in
+ * memory of pool, whose clean-up closes them. NULL, with a line in the log, where memory or a lock
+ * could not be had.
+ */
+users_pool *users_pool_create(apr_pool_t *pool, server_rec *s, const users_settings *settings);
+
+/*
+ * Borrow an open connection for this request: waits at most UsersDBAcquireTimeout,
+ * connecting included. Returns USERS_DB_OK or USERS_DB_UNAVAILABLE. The connection goes back by
+ * users_connection_release(), or when the request's pool ends.
+ */
+users_db_status users_pool_acquire(users_pool *pool, request_rec *r, users_connection **connection);
+
+/* Give it back. One that was lost, or is still in a transaction, is closed instead. */
+void users_connection_release(users_connection *connection);
+
+/*
+ * Run a statement within UsersDBTimeout, as a transaction of its own. On USERS_DB_OK *result is
+ * the caller's, to be cleared; otherwise it is NULL. Its columns are in binary format.
+ */
+users_db_status users_connection_run(users_connection *connection, const users_statement *statement,
+                                     const users_parameter *parameters, PGresult **result);
+
+/* Was it open before this request borrowed it, so that it may have died in the meantime? */
+int users_connection_was_idle(const users_connection *connection);
+
+#endif

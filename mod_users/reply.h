@@ -1,0 +1,41 @@
+/*
+ * Answers: JSON, errors, headers, entity tags. Every function writes the whole answer and
+ * returns OK, or httpd's AP_FILTER_ERROR where the client has gone.
+ */
+#ifndef USERS_REPLY_H
+#define USERS_REPLY_H
+
+#include "pool.h"
+
+#include <apr_tables.h>
+#include <stdbool.h>
+
+#define USERS_TAG_LENGTH 32 /* hexadecimal digits of an entity tag */
+
+/*
+ * The opaque part of the strong entity tag of a document, which must be the one that
+ * users_api.entity_tag() gives: the first half of its SHA-256 digest. NULL where libcrypto fails.
+ */
+const char *users_reply_tag(const char *document, apr_size_t length, apr_pool_t *pool);
+
+/* A document; json must live as long as the request. tag: its entity tag, or NULL for none. */
+int users_reply_document(request_rec *r, int status, const char *json, apr_size_t length,
+                         const char *tag);
+
+/* An answer without content: 204 or 304. */
+int users_reply_empty(request_rec *r, int status, const char *tag);
+
+/* An error with one sentence. */
+int users_reply_error(request_rec *r, int status, const char *sentence);
+
+/* A 422 with a sentence for each fault (users_fault). */
+int users_reply_faults(request_rec *r, const apr_array_header_t *faults);
+
+/*
+ * What a failed look-up or change is to the client: returns the status and sets *sentence, and
+ * Retry-After where trying again may help. is_read: no harm can have come of it.
+ */
+int users_reply_failure(request_rec *r, users_db_status status, bool is_read,
+                        const char **sentence);
+
+#endif

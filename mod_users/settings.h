@@ -1,0 +1,82 @@
+/*
+ * The settings that directives fill and everyone reads.
+ *
+ * A server (the main one or a virtual host) has one users_settings; a <Location> has one
+ * users_location. While the configuration is read, zero means "unset", which no directive
+ * can set, so that a virtual host inherits what it leaves out and can set a default back. When the
+ * configuration is complete, users_directives_check() fills in the defaults: from then on
+ * nothing is unset but what may be absent.
+ */
+#ifndef USERS_SETTINGS_H
+#define USERS_SETTINGS_H
+
+#include <httpd.h> /* first: http_config.h needs it */
+
+#include <http_config.h>
+
+#define USERS_HANDLER "users-account" /* r->handler of an endpoint */
+
+typedef enum { USERS_ENDPOINT_UNSET, USERS_ENDPOINT_ACCOUNT } users_endpoint;
+
+typedef enum {
+    USERS_CHALLENGE_UNSET,
+    USERS_CHALLENGE_BOTH,  /* a 401 asks for Bearer and Basic */
+    USERS_CHALLENGE_BEARER /* a 401 asks for Bearer alone: a browser opens no dialog */
+} users_challenge;
+
+typedef enum {
+    USERS_DUPLICATES_UNSET,
+    USERS_DUPLICATES_CREATE,  /* a provider pair may register again: another account */
+    USERS_DUPLICATES_CONFLICT /* it gets a 409 */
+} users_duplicates;
+
+/*
+ * Every setting of a server, once: type, name, default. Defaults of zero are found by
+ * users_directives_check() or stay absent.
+ */
+#define USERS_SETTINGS(setting)                                                                    \
+    setting(const char *, conninfo, NULL) setting(int, db_keep, 0) setting(int, db_max, 0)         \
+        setting(apr_interval_time_t, db_exptime, apr_time_from_sec(300))                           \
+            setting(apr_interval_time_t, db_acquire_timeout, apr_time_from_sec(3))                 \
+                setting(apr_interval_time_t, db_connect_timeout, apr_time_from_sec(1))             \
+                    setting(apr_interval_time_t, db_timeout, apr_time_from_sec(3))                 \
+                        setting(users_challenge, challenge, USERS_CHALLENGE_BOTH)                  \
+                            setting(const char *, realm, "users")                                  \
+                                setting(const char *, host_name, NULL)                             \
+                                    setting(int, max_body, 64 * 1024)                              \
+                                        setting(const char *, default_currency, "USD")             \
+                                            setting(const char *, default_locale, "en")            \
+                                                setting(users_duplicates, duplicates,              \
+                                                        USERS_DUPLICATES_CREATE)
+
+struct users_pool;
+
+typedef struct {
+#define USERS_SETTING_DECLARE(type, name, fallback) type name;
+    USERS_SETTINGS(USERS_SETTING_DECLARE)
+#undef USERS_SETTING_DECLARE
+
+    apr_array_header_t
+        *paths;              /* const char *: the endpoints served here and in main's <Location>s */
+    const char *password;    /* what the program of password=exec: printed; else NULL */
+    struct users_pool *pool; /* this child's connections; NULL without UsersDB */
+} users_settings;
+
+typedef struct {
+    users_endpoint endpoint;
+    const char *path; /* of the <Location>, which r->uri must equal */
+} users_location;
+
+extern module AP_MODULE_DECLARE_DATA users_module;
+
+static inline users_settings *users_settings_of(const server_rec *s)
+{
+    return ap_get_module_config(s->module_config, &users_module);
+}
+
+static inline const users_location *users_location_of(const request_rec *r)
+{
+    return ap_get_module_config(r->per_dir_config, &users_module);
+}
+
+#endif
