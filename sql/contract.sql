@@ -1,0 +1,462 @@
+-- The contract: all that the module knows of the database. Who has user tables already brings
+-- views and functions of these names over them, in place of this file and tables.sql.
+--
+-- There are no advisory locks and no session state, so it runs behind any pooler. Functions
+-- run with their owner's rights, and their search_path is fixed since they do.
+
+create schema if not exists users_api;
+comment on schema users_api is 'What the web server sees of the accounts (mod_users).';
+
+-- Views
+
+create or replace view users_api.token as
+select token.digest, token.application_id, token.user_id, token.scopes, token.expires_at
+from users.token
+join users.application on application.id = token.application_id
+where token.revoked_at is null
+  and application.revoked_at is null
+  and (token.expires_at is null or token.expires_at > now());
+comment on view users_api.token is
+  'Bearer tokens that are valid now, by the SHA-256 of the token. user_id null: an application''s own.';
+
+create or replace view users_api.credential as
+select username, user_id, secret_digest, secret_hash
+from users.credential
+where revoked_at is null;
+comment on view users_api.credential is
+  'API credentials that are valid now, each with secret_digest (SHA-256) or secret_hash (as in htpasswd).';
+
+-- Nested row_to_json() and not json_build_object(), which writes blanks. The document is an
+-- expression without joins, so that it costs nothing where only "suspended" is asked for,
+-- and each of its parts is found by an index.
+create or replace view users_api.account as
+select account.id as user_id,
+  account.suspended_at is not null as suspended,
+  (select row_to_json(document) from (select (select "user" from (select
+    account.id,
+    account.fname,
+    account.lname,
+    account.email,
+    account.phone,
+    account.address1,
+    account.address2,
+    account.city,
+    account.company_name,
+    account.country,
+    account.timezone,
+    (select c from (
+      select code, symbol from users.currency where code = account.currency
+    ) c) as currency,
+    account.c_sftp_pass,
+    account.zip,
+    account.vat,
+    account.state,
+    account.locale,
+    to_char(account.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as created_at,
+    to_char(account.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as updated_at,
+    (select p from (
+      select id, name from users.billing_plan where id = account.billing_plan_id
+    ) p) as billing_plan,
+    (select s from (
+      select -- max() of the one row of each counter
+        coalesce(max(current) filter (where counter = 'projects'), 0) as projects,
+        coalesce(max(current) filter (where counter = 'containers'), 0) as containers,
+        coalesce(max(current) filter (where counter = 'container_services'), 0) as container_services,
+        coalesce(max(current) filter (where counter = 'container_images'), 0) as container_images,
+        coalesce(max(current) filter (where counter = 'container_registries'), 0) as container_registries,
+        coalesce(max(current) filter (where counter = 'dns_zones'), 0) as dns_zones
+      from users.usage
+      where account_id = account.id
+    ) s) as services,
+    (select coalesce( -- json_object_agg() writes blanks too
+        '{' || string_agg(to_json(kind)::text || ':' || row_to_json(member)::text, ',' order by kind) || '}',
+        '{}')::json
+      from users.group_quota
+      join users.quota_kind using (kind)
+      left join users.usage on usage.account_id = account.id and usage.counter = quota_kind.counter
+      cross join lateral (select coalesce(usage.current, 0) as current) used
+      cross join lateral (select
+        used.current,
+        group_quota.quota,
+        used.current >= group_quota.quota as is_over,
+        group_quota.quota - used.current as available
+      ) member
+      where group_quota.group_id = account.group_id
+    ) as quota,
+    account.unprocessed_usage
+  ) "user") as "user") document) as document
+from users.account;
+comment on view users_api.account is
+  'The answer to GET by account, {"user":{…}}, without blanks and with every key in its order.';
+
+create or replace function users_api.entity_tag(document json) returns text
+language sql stable strict
+as $$
+  select left(encode(sha256(convert_to(document::text, 'UTF8')), 'hex'), 32)
+$$;
+comment on function users_api.entity_tag is
+  'The opaque part of the strong entity tag (RFC 9110 section 8.8.3) of a document: SHA-256, first 32 hex digits.';
+
+-- What the changes share
+
+create or replace function users.fault(p_field text, p_text text) returns jsonb
+language sql immutable
+as $$
+  select jsonb_build_array(jsonb_build_object('field', p_field, 'text', p_text))
+$$;
+comment on function users.fault is 'A list with one thing that is wrong with a request; lists are joined with ||.';
+
+create or replace function users.is_known_locale(p_locale text) returns boolean
+language sql stable strict
+as $$
+  select exists (select from users.language where code = split_part(p_locale, '-', 1))
+    and (p_locale not like '%-%'
+      or exists (select from users.country where code = split_part(p_locale, '-', 2)))
+$$;
+comment on function users.is_known_locale is
+  'Is it a language that we know (en), or one with a region that we know (pt-BR)?';
+
+create or replace function users.faults(p_fields jsonb, p_labels jsonb) returns jsonb
+language sql stable
+as $$
+  select coalesce(jsonb_agg(fault), '[]')
+  from (values -- a field that is absent or null compares as null, which is no fault
+    ('country', 'is not a known country',
+      p_fields ->> 'country' not in (select code from users.country)),
+    ('currency', 'is not a known currency',
+      p_fields ->> 'currency' not in (select code from users.currency)),
+    ('locale', 'is not a known locale',
+      not users.is_known_locale(p_fields ->> 'locale')),
+    ('merge_labels', 'is too large (maximum is 16 KiB)',
+      octet_length(p_labels::text) > 16384)
+  ) as checks (field, text, failed)
+  cross join users.fault(field, text) as fault
+  where failed
+$$;
+comment on function users.faults is
+  'What is wrong with fields and labels, as far as any account is concerned. p_labels null: not to be judged.';
+
+create or replace function users.merged_labels(p_labels jsonb, p_patch jsonb) returns jsonb
+language sql immutable
+as $$
+  select coalesce(jsonb_object_agg(key, value), '{}')
+  from jsonb_each(p_labels || case jsonb_typeof(p_patch) when 'object' then p_patch else '{}' end)
+  where value <> 'null'
+$$;
+comment on function users.merged_labels is
+  'Labels in which each top-level key of p_patch has replaced the one of its name, or removed it by null.';
+
+-- PATCH
+
+create or replace function users_api.update_account(
+  p_user_id bigint, p_fields jsonb, p_request jsonb, p_if_match text[], p_store boolean)
+returns table (outcome text, faults jsonb, document json)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_taken constant jsonb := users.fault('email', 'has already been taken');
+  v_patch constant jsonb := p_request #> '{user,merge_labels}';
+  v_account users.account;
+begin
+  select * into v_account
+  from users.account
+  where id = p_user_id and suspended_at is null
+  for no key update;
+  if not found then
+    outcome := 'absent';
+    return next;
+    return;
+  end if;
+
+  -- Judged under the lock: of two changes with one tag the second finds the first one's.
+  if p_if_match is not null and not exists (
+    select from users_api.account
+    where user_id = p_user_id and users_api.entity_tag(account.document) = any (p_if_match)
+  ) then
+    outcome := 'stale';
+    return next;
+    return;
+  end if;
+
+  v_account := jsonb_populate_record(v_account, p_fields);
+  v_account.labels := users.merged_labels(v_account.labels, v_patch);
+  faults := users.faults(p_fields, case when v_patch is not null then v_account.labels end);
+  if exists (
+    select from users.account where lower(email) = lower(v_account.email) and id <> p_user_id
+  ) then
+    faults := faults || v_taken;
+  end if;
+  if not p_store or faults <> '[]' then
+    outcome := 'invalid';
+    return next;
+    return;
+  end if;
+
+  if p_fields <> '{}' or v_patch is not null then
+    begin
+      update users.account set -- the columns that the owner may change, and no other
+        fname = v_account.fname,
+        lname = v_account.lname,
+        email = v_account.email,
+        locale = v_account.locale,
+        city = v_account.city,
+        state = v_account.state,
+        zip = v_account.zip,
+        c_sftp_pass = v_account.c_sftp_pass,
+        country = v_account.country,
+        address1 = v_account.address1,
+        address2 = v_account.address2,
+        company_name = v_account.company_name,
+        phone = v_account.phone,
+        currency = v_account.currency,
+        labels = v_account.labels,
+        updated_at = date_trunc('milliseconds', greatest(clock_timestamp(), updated_at + interval '1 ms'))
+      where id = p_user_id;
+    exception when unique_violation then -- the address went to another account meanwhile
+      outcome := 'invalid';
+      faults := v_taken;
+      return next;
+      return;
+    end;
+  end if;
+
+  outcome := 'updated';
+  document := (select account.document from users_api.account where user_id = p_user_id);
+  return next;
+end
+$$;
+comment on function users_api.update_account is
+  'Change the account p_user_id. '
+  'p_fields: the good ones of the request, normalised; p_request: the request itself, of which user.merge_labels counts; '
+  'p_if_match: entity tags (opaque part) of which the present one must be one, null for no condition; '
+  'p_store false: judge only, since the request is known to be faulty. '
+  'outcome: absent (no such account, or suspended), stale (the condition failed), invalid (faults is a list of '
+  '{field, text}, which may be empty; nothing is stored), updated (document is the new one).';
+
+-- POST
+
+create or replace function users.generated_email(p_username text, p_host_name text) returns text
+language sql volatile
+as $$
+  -- RFC 5321 section 4.5.3.1: a local part of 64 octets, 254 for the whole (its erratum 1690).
+  -- A dot is neither first nor doubled; the last character is a digit of the suffix.
+  select left(
+      regexp_replace(
+        regexp_replace(p_username, '[^A-Za-z0-9.+-]+', '_', 'g'),
+        '^\.+|\.(?=\.)', '', 'g'),
+      least(64, greatest(253 - octet_length(p_host_name), 13)) - 13)
+    || '_' || left(translate(gen_random_uuid()::text, '-', ''), 12) -- these 48 bits are random
+    || '@' || p_host_name
+$$;
+comment on function users.generated_email is 'A valid address that no other account has: <p_username>_<12 hex digits>@<p_host_name>.';
+
+create or replace function users.new_account(
+  p_application_id bigint, p_fields jsonb, p_request jsonb,
+  p_default_currency text, p_default_locale text) returns users.account
+language plpgsql stable
+as $$
+declare
+  -- Where the request is faulty a name may be missing, and null can't be a key.
+  v_provider constant jsonb := jsonb_build_object(coalesce(p_fields ->> 'provider', ''),
+    jsonb_build_object(coalesce(p_fields ->> 'provider_server', ''), p_fields ->> 'provider_username'));
+  v_account users.account := jsonb_populate_record(null::users.account,
+    jsonb_build_object('country', 'US', 'currency', p_default_currency, 'c_sftp_pass', false)
+      || jsonb_strip_nulls(p_fields));
+begin
+  v_account.application_id := p_application_id;
+  if not coalesce(users.is_known_locale(v_account.locale), false) then
+    v_account.locale := p_default_locale;
+  end if;
+  v_account.labels := users.merged_labels(users.merged_labels(users.merged_labels(
+    v_provider, p_request -> 'labels'), p_request #> '{user,labels}'), p_request #> '{user,merge_labels}');
+  return v_account;
+end
+$$;
+comment on function users.new_account is 'The account that a registration asks for, not stored and not judged yet.';
+
+create or replace function users.insert_account(
+  p_account users.account, p_username text, p_host_name text) returns bigint
+language plpgsql
+as $$
+declare
+  v_email text := coalesce(p_account.email, users.generated_email(p_username, p_host_name));
+  v_id bigint;
+begin
+  loop
+    insert into users.account (
+      application_id, external_id, fname, lname, email, locale, city, state, zip, c_sftp_pass,
+      country, address1, address2, company_name, phone, currency, labels
+    ) values (
+      p_account.application_id, p_account.external_id, p_account.fname, p_account.lname, v_email,
+      p_account.locale, p_account.city, p_account.state, p_account.zip, p_account.c_sftp_pass,
+      p_account.country, p_account.address1, p_account.address2, p_account.company_name,
+      p_account.phone, p_account.currency, p_account.labels
+    )
+    on conflict (lower(email)) do nothing -- but only after a concurrent holder has committed
+    returning id into v_id;
+    if found then
+      return v_id;
+    end if;
+    v_email := users.generated_email(p_username, p_host_name);
+  end loop;
+end
+$$;
+comment on function users.insert_account is
+  'Store a new account, with a generated address where it has none or one that is taken; returns its id.';
+
+create or replace function users.claim_key(
+  p_application_id bigint, p_key text, p_payload_digest bytea) returns text
+language plpgsql
+as $$
+begin
+  -- Waits for a first request that is still under way. A row that the condition spares is
+  -- locked all the same, so that repeats take turns.
+  insert into users.idempotency as known (application_id, key, payload_digest)
+  values (p_application_id, p_key, p_payload_digest)
+  on conflict (application_id, key) do update
+    set payload_digest = excluded.payload_digest,
+      user_id = null,
+      credential_id = null,
+      created_at = excluded.created_at
+    where known.created_at <= now() - interval '24 hours';
+  if found then
+    return 'new';
+  end if;
+  return case payload_digest when p_payload_digest then 'repeated' else 'key_reused' end
+    from users.idempotency
+    where application_id = p_application_id and key = p_key;
+exception when lock_not_available then
+  return 'under_way';
+end
+$$;
+comment on function users.claim_key is
+  'Take an Idempotency-Key for this transaction. new: it was free or older than 24 hours; repeated: a request with this '
+  'payload had it; key_reused: one with another payload had it; under_way: one has it, and did not end within lock_timeout.';
+
+create or replace function users_api.register_account(
+  p_application_id bigint, p_fields jsonb, p_request jsonb,
+  p_default_currency text, p_default_locale text, p_host_name text, p_conflict boolean,
+  p_username text, p_secret_digest bytea, p_idempotency_key text, p_store boolean)
+returns table (outcome text, faults jsonb, account json, labels jsonb)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_taken constant jsonb := users.fault('external_id', 'has already been taken');
+  v_account users.account := users.new_account(
+    p_application_id, p_fields, p_request, p_default_currency, p_default_locale);
+  v_credential_id bigint;
+  v_constraint text;
+begin
+  faults := users.faults(p_fields - 'locale', v_account.labels);
+  if exists (
+    select from users.account
+    where application_id = p_application_id and external_id = v_account.external_id
+  ) then
+    faults := faults || v_taken;
+  end if;
+  if not p_store then
+    outcome := 'invalid';
+    return next;
+    return;
+  end if;
+
+  if p_idempotency_key is not null then
+    outcome := users.claim_key(
+      p_application_id, p_idempotency_key, sha256(convert_to(p_request::text, 'UTF8')));
+  end if;
+  if outcome in ('key_reused', 'under_way') then
+    return next;
+    return;
+  elsif outcome = 'repeated' then
+    update users.credential set revoked_at = now()
+    from users.idempotency
+    where credential.id = idempotency.credential_id
+      and application_id = p_application_id and key = p_idempotency_key
+      and revoked_at is null;
+    v_account.id := (
+      select user_id from users.idempotency
+      where application_id = p_application_id and key = p_idempotency_key);
+  elsif faults <> '[]' then
+    outcome := 'invalid';
+  else
+    begin
+      v_account.id := users.insert_account(v_account, p_fields ->> 'provider_username', p_host_name);
+      insert into users.provider_account
+        (application_id, provider, provider_server, provider_username, user_id)
+      values (p_application_id, p_fields ->> 'provider', p_fields ->> 'provider_server',
+        p_fields ->> 'provider_username', v_account.id)
+      on conflict do nothing;
+      if p_conflict and not found then
+        raise unique_violation using constraint = 'provider_account_pkey';
+      end if;
+      outcome := 'created';
+    exception when unique_violation then -- this block has stored nothing
+      get stacked diagnostics v_constraint = constraint_name;
+      case v_constraint
+        when 'account_external_id' then -- taken since we looked
+          outcome := 'invalid';
+          faults := v_taken;
+        when 'provider_account_pkey' then
+          outcome := 'duplicate';
+        else
+          raise;
+      end case;
+    end;
+  end if;
+  if outcome in ('invalid', 'duplicate') then
+    delete from users.idempotency
+    where application_id = p_application_id and key = p_idempotency_key;
+    return next;
+    return;
+  end if;
+
+  insert into users.credential (user_id, username, secret_digest)
+  values (v_account.id, p_username, p_secret_digest)
+  returning id into v_credential_id;
+  update users.idempotency set user_id = v_account.id, credential_id = v_credential_id
+  where application_id = p_application_id and key = p_idempotency_key;
+
+  select stored.labels, (select row_to_json(shown) from (select
+      id, fname, lname, email, locale, currency, company_name, external_id) shown)
+    into labels, account
+  from users.account as stored
+  where id = v_account.id;
+  return next;
+end
+$$;
+comment on function users_api.register_account is
+  'Register an account for an application: account, provider_account and credential, or nothing. '
+  'p_fields: the good ones of the request, normalised; p_request: the request itself, of which labels, user.labels '
+  'and user.merge_labels count; p_default_*: where the request names none, or an unknown locale; '
+  'p_host_name: the domain of generated addresses, 240 octets at most; '
+  'p_conflict: a provider''s user that the application has registered before is a duplicate, and not another account; '
+  'p_username, p_secret_digest: the new credential, the digest being SHA-256; p_idempotency_key: null for none; '
+  'p_store false: judge only, since the request is known to be faulty. '
+  'outcome: created; repeated (the account that this key made before, whose credential the new one replaces); duplicate, '
+  'key_reused, under_way (nothing is stored; see users.claim_key); invalid (nothing is stored; faults, which counts only '
+  'here, is a list of {field, text} and may be empty).';
+
+-- Tokens
+
+create or replace function users_api.issue_token(
+  p_application_id bigint, p_user_id bigint, p_digest bytea, p_scopes text[], p_expires_at timestamptz)
+returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_user_id is null and not exists (
+    select from users.application where id = p_application_id and scopes @> p_scopes
+  ) then
+    raise invalid_parameter_value
+      using message = format('application %s does not hold all of the scopes %s', p_application_id, p_scopes);
+  end if;
+  insert into users.token (digest, application_id, user_id, scopes, expires_at)
+  values (p_digest, p_application_id, p_user_id, p_scopes, p_expires_at);
+end
+$$;
+comment on function users_api.issue_token is
+  'Store a token by its SHA-256. For administrators. p_user_id null: the application''s own token, which can have '
+  'those scopes only that the application holds; p_expires_at null: never.';
+
+-- PostgreSQL lets everybody execute a new function.
+revoke execute on all functions in schema users, users_api from public;

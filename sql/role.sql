@@ -1,0 +1,32 @@
+-- The role that the web server logs in as. It can use the contract and nothing else: it owns
+-- nothing, reads no table and issues no token.
+--
+-- It has no password. Set one (\password mod_users) where pg_hba.conf asks for it; or, for
+-- peer authentication through the local socket, make it a role of httpd's user:
+--
+--   create role "www-data" login in role mod_users;
+--
+-- whose settings are its own: repeat those below for it.
+
+do $$
+begin
+  if not exists (select from pg_roles where rolname = 'mod_users') then
+    create role mod_users login;
+  end if;
+end
+$$;
+comment on role mod_users is 'The web server''s module mod_users: uses the schema users_api';
+
+-- The module asks for the same when it connects; this is for who comes through a pooler
+-- that drops startup parameters.
+alter role mod_users set plan_cache_mode = force_generic_plan; -- planning costs more than reading
+alter role mod_users set jit = off;
+alter role mod_users set random_page_cost = 1.1; -- else small tables are scanned for each account
+alter role mod_users set statement_timeout = '5s';
+alter role mod_users set lock_timeout = '4s';
+alter role mod_users set idle_in_transaction_session_timeout = '10s';
+
+grant usage on schema users_api to mod_users;
+grant select on users_api.token, users_api.credential, users_api.account to mod_users;
+grant execute on function users_api.entity_tag, users_api.update_account, users_api.register_account
+  to mod_users;
