@@ -44,7 +44,6 @@ struct users_connection {
     unsigned generation;
     unsigned prepared; /* bit n: statement n is prepared here */
     bool was_idle;
-    request_rec *r; /* who has borrowed it */
 };
 
 /* Connection strings */
@@ -217,14 +216,20 @@ static void ignore_notice(void *unused, const PGresult *notice)
 }
 
 /* A line where the database goes away and one where it is back, not one a request. */
-static void log_state(users_pool *pool, bool down, const char *reason)
-{
-    apr_uint32_t was_down = apr_atomic_xchg32(&pool->down, down);
 
-    if (down && !was_down) {
+static void log_down(users_pool *pool, const PGconn *pg)
+{
+    const char *reason = pg && PQstatus(pg) == CONNECTION_BAD ? PQerrorMessage(pg) : "no answer";
+
+    if (!apr_atomic_xchg32(&pool->down, 1)) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, pool->server, "the database can't be reached: %s",
                      reason);
-    } else if (!down && was_down) {
+    }
+}
+
+static void log_back(users_pool *pool)
+{
+    if (apr_atomic_xchg32(&pool->down, 0)) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, pool->server, "the database is back");
     }
 }
@@ -234,7 +239,6 @@ static bool connect_any(users_connection *connection, apr_time_t deadline)
 {
     users_pool *pool = connection->pool;
     apr_uint32_t first = apr_atomic_read32(&pool->good_host);
-    const char *reason = "no host answered in time";
 
     for (int i = 0; i < pool->host_count; i++) {
         apr_uint32_t host = (first + (apr_uint32_t)i) % (apr_uint32_t)pool->host_count;
@@ -243,15 +247,14 @@ static bool connect_any(users_connection *connection, apr_time_t deadline)
         if (connect_host(connection, &pool->hosts[host], until < deadline ? until : deadline)) {
             PQsetNoticeReceiver(connection->pg, ignore_notice, NULL);
             apr_atomic_set32(&pool->good_host, host);
-            log_state(pool, false, NULL);
+            log_back(pool);
             return true;
         }
-        if (connection->pg && PQstatus(connection->pg) == CONNECTION_BAD) {
-            reason = apr_pstrdup(connection->r->pool, PQerrorMessage(connection->pg));
+        if (i == pool->host_count - 1) {
+            log_down(pool, connection->pg);
         }
         disconnect(connection);
     }
-    log_state(pool, true, reason);
     return false;
 }
 
@@ -370,12 +373,10 @@ static void lose(users_connection *connection)
     apr_thread_mutex_unlock(pool->mutex);
 }
 
-static apr_status_t put_back(void *data)
+void users_connection_release(users_connection *connection)
 {
-    users_connection *connection = data;
     users_pool *pool = connection->pool;
 
-    connection->r = NULL;
     if (connection->pg && PQtransactionStatus(connection->pg) != PQTRANS_IDLE) {
         disconnect(connection);
     }
@@ -385,22 +386,17 @@ static apr_status_t put_back(void *data)
         apr_reslist_invalidate(pool->idle, connection);
     }
     leave_gate(pool);
-    return APR_SUCCESS;
 }
 
-void users_connection_release(users_connection *connection)
-{
-    apr_pool_cleanup_run(connection->r->pool, connection, put_back);
-}
-
-users_db_status users_pool_acquire(users_pool *pool, request_rec *r, users_connection **connection)
+users_db_status users_pool_acquire(users_pool *pool, users_connection **connection)
 {
     apr_time_t deadline = apr_time_now() + pool->settings->db_acquire_timeout;
     unsigned generation;
     users_connection *c;
 
     if (!pass_gate(pool, deadline, &generation)) {
-        ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, r, "no database connection was free in time");
+        ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, pool->server,
+                     "no database connection was free in time");
         return USERS_DB_UNAVAILABLE;
     }
     if (apr_reslist_acquire(pool->idle, (void **)connection) != APR_SUCCESS) {
@@ -408,8 +404,6 @@ users_db_status users_pool_acquire(users_pool *pool, request_rec *r, users_conne
         return USERS_DB_UNAVAILABLE;
     }
     c = *connection;
-    c->r = r;
-    apr_pool_cleanup_register(r->pool, c, put_back, apr_pool_cleanup_null);
     if (c->pg && c->generation == generation && !is_alive(c)) {
         lose(c);
     } else if (c->pg && c->generation != generation) {
@@ -459,8 +453,8 @@ static users_db_status judge(users_connection *connection, const PGresult *resul
         return USERS_DB_INVALID;
     }
     /* the primary message alone: detail and context may quote values of the request */
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, connection->r,
-                  "the database refused a statement: %s %s", state, message ? message : "");
+    ap_log_error(APLOG_MARK, APLOG_ERR, 0, connection->pool->server,
+                 "the database refused a statement: %s %s", state, message ? message : "");
     return USERS_DB_FAILED;
 }
 

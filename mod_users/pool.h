@@ -41,11 +41,11 @@ typedef struct {
 users_pool *users_pool_create(apr_pool_t *pool, server_rec *s, const users_settings *settings);
 
 /*
- * Borrow an open connection for this request: waits at most UsersDBAcquireTimeout,
- * connecting included. Returns USERS_DB_OK or USERS_DB_UNAVAILABLE. The connection goes back by
- * users_connection_release(), or when the request's pool ends.
+ * Borrow an open connection: waits at most UsersDBAcquireTimeout, connecting included.
+ * Returns USERS_DB_OK or USERS_DB_UNAVAILABLE. Whoever borrows gives it back, in the same function,
+ * by users_connection_release(): nobody holds a connection while a client sends or reads.
  */
-users_db_status users_pool_acquire(users_pool *pool, request_rec *r, users_connection **connection);
+users_db_status users_pool_acquire(users_pool *pool, users_connection **connection);
 
 /* Give it back. One that was lost, or is still in a transaction, is closed instead. */
 void users_connection_release(users_connection *connection);
@@ -57,7 +57,7 @@ void users_connection_release(users_connection *connection);
 users_db_status users_connection_run(users_connection *connection, const users_statement *statement,
                                      const users_parameter *parameters, PGresult **result);
 
-/* Was it open before this request borrowed it, so that it may have died in the meantime? */
+/* Was it open before it was borrowed, so that it may have died in the meantime? */
 int users_connection_was_idle(const users_connection *connection);
 
 #endif

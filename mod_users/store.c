@@ -83,7 +83,7 @@ static users_db_status run(request_rec *r, const users_statement *statement,
     users_db_status status;
 
     *was_idle = false;
-    status = pool ? users_pool_acquire(pool, r, &connection) : USERS_DB_UNAVAILABLE;
+    status = pool ? users_pool_acquire(pool, &connection) : USERS_DB_UNAVAILABLE;
     if (status != USERS_DB_OK) {
         return status;
     }
