@@ -1,0 +1,379 @@
+package Users::Test;
+
+=head1 NAME
+
+Users::Test - mod_users in a private httpd, over a private PostgreSQL
+
+=head1 SYNOPSIS
+
+    use v5.36;
+    use Users::Test;
+
+    my $server = Users::Test->start;
+    my $answer = $server->request(GET => '/api/users', token => READ_TOKEN);
+    is $answer->{status}, 200;
+    is $answer->{json}{user}{fname}, 'John';
+    done_testing;
+
+Brings the functions of Test::More. Its C<done_testing> stops the servers first: what they
+logged is tested too.
+
+=head1 SERVERS
+
+    my $server = Users::Test->new(databases => ['second']);
+
+makes a PostgreSQL cluster with the database C<users> and more of the same, each with the
+demo's accounts; their tokens are the constants C<READ_TOKEN> (user 1, profile_read),
+C<UPDATE_TOKEN> (user 1, profile_update), C<FULL_TOKEN> (user 1, both), C<REGISTER_TOKEN>,
+C<CLIENT_ID> and C<CLIENT_SECRET>.
+
+    $server->start(
+        modules  => ['headers'],                         # to load besides the necessary ones
+        conf     => 'Timeout 2',                         # at the server level
+        vhost    => 'UsersRealm panel',                  # in the virtual host
+        endpoint => 'Require ip 127.0.0.1',              # in <Location /api/users>
+    );
+
+starts httpd; called on the class, C<new> too. C<site> replaces the virtual host by another
+text, which says C<< UsersDB "@{[$server->conninfo('second')]}" >> to name a database.
+
+C<stop> ends httpd; C<start> may follow, with other text. C<graceful> has httpd read its
+configuration again. C<configtest>, with the options of C<start>, returns the exit status and
+the messages of C<httpd -t>. C<pid>, C<port> and C<dir> tell about the server.
+
+C<< $server->postgres >> has C<stop>, C<start>, C<restart>, C<pid> and C<log>;
+C<< $server->sql($query, $database) >> runs as superuser and returns the rows as lines.
+
+=head1 REQUESTS
+
+    my $answer = $server->request(PATCH => '/api/users',
+        token => UPDATE_TOKEN, headers => ['If-Match' => $etag], json => { user => {} });
+
+See L<Users::Test::Client> for the options and the answer. C<< $server->parallel([...], ...) >>
+sends such requests at once and returns their answers. C<< $server->raw($bytes) >> sends exact
+bytes, closes its half of the connection and returns what comes until the server closes its
+own. C<< $server->connect >> is a connection for anything else.
+
+=head1 LOGS
+
+C<error_log> and C<access_log> return the lines since C<start>. C<wait_for_log> waits until a
+line of the error log matches a pattern.
+
+C<stop> fails as a test where the error log has a line at warning or worse that no pattern of
+C<expect_log> or C<allow_log> matches, and where what C<expect_log> announced isn't there.
+
+=head1 ENVIRONMENT
+
+USERS_TEST_MPM names the MPM (event). USERS_TEST_VALGRIND=1 runs httpd as one process
+(C<single_process> is true) under memcheck, and C<stop> tests what that found in the module.
+USERS_MODULE is the module, .libs/mod_users.so by default. USERS_TEST_KEEP=1 keeps the directory.
+
+=cut
+
+use v5.36;
+use Cwd            qw(abs_path);
+use File::Basename qw(dirname);
+use File::Temp     qw();
+use IO::Socket::INET;
+use POSIX  qw(WNOHANG);
+use parent qw(Exporter);
+use Test::More import => ['!done_testing'];
+use Users::Test::Client;
+use Users::Test::Postgres;
+use Users::Test::Process qw(DEADLINE reap run slurp spawn wait_until);
+
+use constant {
+    READ_TOKEN     => 'read-token-of-user-1',
+    UPDATE_TOKEN   => 'update-token-of-user-1',
+    FULL_TOKEN     => 'full-token-of-user-1',
+    REGISTER_TOKEN => 'register-token',
+    CLIENT_ID      => 'test-client',
+    CLIENT_SECRET  => 'secret-of-the-test-client',
+};
+
+our @EXPORT = qw(READ_TOKEN UPDATE_TOKEN FULL_TOKEN REGISTER_TOKEN CLIENT_ID CLIENT_SECRET
+    done_testing wait_until);
+
+my $SOURCE  = $ENV{USERS_SRCDIR}             // abs_path(dirname(__FILE__) . '/../../..');
+my $MODULE  = $ENV{USERS_MODULE}             // "$SOURCE/.libs/mod_users.so";
+my $HTTPD   = $ENV{USERS_TEST_HTTPD}         // '/usr/sbin/apache2';
+my $MODULES = $ENV{USERS_TEST_HTTPD_MODULES} // '/usr/lib/apache2/modules';
+my $MPM     = $ENV{USERS_TEST_MPM}           // 'event';
+
+my @servers;
+
+sub import ($class) {
+    Test::More->export_to_level(1, $class, grep { $_ ne 'done_testing' } @Test::More::EXPORT);
+    $class->export_to_level(1, $class);
+}
+
+sub done_testing {
+    for my $server (@servers) {
+        $server->stop if $server->pid;
+    }
+    Test::More::done_testing();
+}
+
+# Nothing outlives the script, however it ends.
+for my $name (qw(HUP INT TERM ALRM)) {
+    $SIG{$name} = sub ($signal) { die "SIG$signal\n" };
+}
+alarm 20 * DEADLINE;
+
+END {
+    my $status = $?;
+    alarm 0;
+    for my $server (@servers) {
+        $server->_show_log unless Test::More->builder->is_passing;
+        $server->_end_httpd if $server->{pid};
+        $server->postgres->stop('immediate') if $server->postgres && $server->postgres->running;
+    }
+    $? = $status;
+}
+
+sub new ($class, %option) {
+    my $dir = File::Temp->newdir('users-XXXXXX', DIR => '/tmp', CLEANUP => !$ENV{USERS_TEST_KEEP});
+    chmod 0755, $dir;
+    my $self = bless { dir => $dir, run => 0 }, $class;
+    push @servers, $self;
+    mkdir "$dir/htdocs";
+    $self->{postgres} = Users::Test::Postgres->new("$dir/pg");
+    $self->postgres->install(
+        $_, "$SOURCE/sql",
+        read_token     => READ_TOKEN,
+        update_token   => UPDATE_TOKEN,
+        full_token     => FULL_TOKEN,
+        register_token => REGISTER_TOKEN,
+        client_id      => CLIENT_ID,
+        client_secret  => CLIENT_SECRET,
+    ) for 'users', @{ $option{databases} // [] };
+    return $self;
+}
+
+sub dir      ($self) { "$self->{dir}" }
+sub pid      ($self) { $self->{pid} }
+sub port     ($self) { $self->{port} }
+sub postgres ($self) { $self->{postgres} }
+
+sub conninfo ($self, $database = 'users') {
+    return $self->postgres->conninfo($database);
+}
+
+sub sql ($self, $query, $database = 'users') {
+    return $self->postgres->sql($database, $query);
+}
+
+sub single_process ($self) {
+    return $ENV{USERS_TEST_VALGRIND};
+}
+
+# ---- httpd -----------------------------------------------------------------------------------
+
+sub start ($self, %config) {
+    $self = $self->new unless ref $self;
+    die "the server is already running\n" if $self->{pid};
+    $self->{expected} = [];
+    $self->{allowed}  = [];
+    until ($self->_try_to_start(%config)) {
+        my $complaint = slurp($self->_file('stderr'));
+        die "httpd does not start:\n$complaint" unless $complaint =~ /could not bind/;
+    }
+    return $self;
+}
+
+# A free port can be taken by another process before httpd binds it: false then.
+sub _try_to_start ($self, %config) {
+    $self->{run}++;
+    $self->{port} = _free_port();
+    my $conf = $self->_write_configuration(%config);
+    local $ENV{LD_PRELOAD}   = $ENV{USERS_TEST_PRELOAD} // '';
+    local $ENV{ASAN_OPTIONS} = 'detect_leaks=0';    # httpd's own; valgrind finds the module's
+    $self->{pid} = spawn([$self->_command, '-f', $conf], map { $self->_file($_) } qw(stdout stderr));
+    my $ready = wait_until(
+        sub {
+            return 'ended' if waitpid($self->{pid}, WNOHANG) != 0;
+            return 'ready' if $self->_is_ready;
+        },
+        'httpd to start'
+    );
+    return 1 if $ready eq 'ready';
+    $self->{pid} = undef;
+    return 0;
+}
+
+# A single process never says so; it writes its process id when it listens.
+sub _is_ready ($self) {
+    return -s $self->_file('pid') if $self->single_process;
+    return grep { /resuming normal operations/ } $self->error_log;
+}
+
+sub _command ($self) {
+    return ($HTTPD, '-DFOREGROUND') unless $self->single_process;
+    return (qw(valgrind --quiet --vgdb=no --leak-check=full --errors-for-leak-kinds=definite),
+        qw(--show-leak-kinds=definite --num-callers=40 --keep-debuginfo=yes --xml=yes),
+        '--xml-file=' . $self->_file('memcheck'), $HTTPD, '-X');
+}
+
+sub configtest ($self, %config) {
+    local $self->{run}  = 'configtest';
+    local $self->{port} = $self->{port} // _free_port();
+    my $conf = $self->_write_configuration(%config);
+    my ($status, $output, $error) = run([$HTTPD, '-t', '-f', $conf], "$self->{dir}/configtest");
+    return ($status, $error);
+}
+
+sub graceful ($self) {
+    my $generations = sub { scalar grep { /resuming normal operations/ } $self->error_log };
+    my $before = $generations->();
+    kill USR1 => $self->{pid};
+    wait_until(sub { $generations->() > $before }, 'httpd to restart');
+}
+
+sub stop ($self) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $status = $self->_end_httpd;
+    is($status, 0, 'httpd ends well');
+    $self->_test_log;
+    $self->_test_memcheck if $self->single_process;
+}
+
+# Returns httpd's exit status.
+sub _end_httpd ($self) {
+    my $pid = delete $self->{pid};
+    kill TERM => $pid;
+    my $status = reap($pid);
+    return $status if defined $status;
+    kill KILL => $pid;
+    reap($pid);
+    return 'killed, it did not end by itself';
+}
+
+sub _free_port {
+    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1)
+        or die "no free port: $@\n";
+    return $socket->sockport;
+}
+
+# A file of this run of httpd.
+sub _file ($self, $name) {
+    return "$self->{dir}/httpd-$self->{run}.$name";
+}
+
+sub _write_configuration ($self, %config) {
+    my $path = $self->_file('conf');
+    open my $file, '>:utf8', $path or die "$path: $!\n";
+    print $file $self->_configuration(%config);
+    close $file;
+    return $path;
+}
+
+sub _configuration ($self, %config) {
+    my $dir = $self->{dir};
+    my @modules = ("mpm_$MPM", qw(authn_core authz_core authz_host), @{ $config{modules} // [] });
+    my $site = $config{site} // <<~SITE;
+        <VirtualHost *:*>
+          ServerName localhost
+          UsersDB "@{[ $self->conninfo ]}"
+          @{[ $config{vhost} // '' ]}
+          <Location /api/users>
+            UsersEndpoint account
+            @{[ $config{endpoint} // '' ]}
+          </Location>
+        </VirtualHost>
+        SITE
+    return <<~CONF;
+        ServerRoot $dir
+        DefaultRuntimeDir $dir
+        PidFile @{[ $self->_file('pid') ]}
+        Listen 127.0.0.1:$self->{port}
+        ServerName localhost
+        @{[ $> == 0 ? "User www-data\nGroup www-data" : '' ]}
+        @{[ join "\n", map { "LoadModule ${_}_module $MODULES/mod_$_.so" } @modules ]}
+        LoadModule users_module $MODULE
+        ErrorLog @{[ $self->_file('error_log') ]}
+        LogLevel info users:trace8
+        CustomLog @{[ $self->_file('access_log') ]} "%h %l %u %t \\"%r\\" %>s %b"
+        DocumentRoot $dir/htdocs
+        TraceEnable Off
+        @{[ $config{conf} // '' ]}
+        $site
+        CONF
+}
+
+# ---- Requests --------------------------------------------------------------------------------
+
+sub connect ($self) {
+    return Users::Test::Client->new($self->{port});
+}
+
+sub request ($self, $method, $path, %option) {
+    my ($answer) = $self->parallel([$method, $path, %option]);
+    return $answer;
+}
+
+sub parallel ($self, @requests) {
+    my @connections = map { $self->connect } @requests;
+    for my $i (keys @requests) {
+        my ($method, $path, %option) = @{ $requests[$i] };
+        $option{headers} = [Connection => 'close', @{ $option{headers} // [] }];
+        $connections[$i]->send(Users::Test::Client::compose($method, $path, %option));
+    }
+    return map { $connections[$_]->answer($requests[$_][0]) } keys @requests;
+}
+
+sub raw ($self, $bytes) {
+    my $connection = $self->connect;
+    $connection->send($bytes);
+    $connection->shut;
+    return $connection->rest;
+}
+
+# ---- Logs ------------------------------------------------------------------------------------
+
+sub error_log ($self) {
+    return split /\n/, slurp($self->_file('error_log'));
+}
+
+sub access_log ($self) {
+    return split /\n/, slurp($self->_file('access_log'));
+}
+
+sub expect_log ($self, $pattern) {
+    push @{ $self->{expected} }, $pattern;
+}
+
+sub allow_log ($self, $pattern) {
+    push @{ $self->{allowed} }, $pattern;
+}
+
+sub wait_for_log ($self, $pattern) {
+    return wait_until(sub { (grep { $_ =~ $pattern } $self->error_log)[0] }, "$pattern in the log");
+}
+
+# For whoever has to find out why a test failed.
+sub _show_log ($self) {
+    my @lines = $self->error_log;
+    diag(join "\n", 'The end of the error log:', @lines > 30 ? @lines[-30 .. -1] : @lines);
+}
+
+# A line that isn't httpd's is bad too: libraries print there when they abort.
+sub _test_log ($self) {
+    my @lines = $self->error_log;
+    my @bad   = grep { !/^\[[^]]+\] \[\w*:(?:notice|info|debug|trace\d)\] / } @lines;
+    for my $pattern (@{ $self->{expected} }) {
+        ok((grep { $_ =~ $pattern } @lines), "the error log has $pattern");
+    }
+    for my $pattern (@{ $self->{expected} }, @{ $self->{allowed} }) {
+        @bad = grep { $_ !~ $pattern } @bad;
+    }
+    is(join("\n", @bad), '', 'nothing unexpected is in the error log');
+}
+
+# Errors with one of the module's functions in the stack.
+sub _test_memcheck ($self) {
+    my @errors = slurp($self->_file('memcheck')) =~ m{<error>.*?</error>}gs;
+    my @ours = grep { m{/mod_users\.so</obj>} } @errors;
+    is(join("\n", @ours), '', 'memcheck finds nothing in the module');
+}
+
+1;

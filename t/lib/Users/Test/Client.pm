@@ -1,0 +1,131 @@
+package Users::Test::Client;
+
+# One connection to an HTTP/1.1 server: exact bytes out, answers in.
+
+use v5.36;
+use IO::Select;
+use IO::Socket::INET;
+use JSON::PP ();
+use MIME::Base64 qw(encode_base64);
+use Users::Test::Process qw(DEADLINE);
+
+sub new ($class, $port) {
+    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port)
+        or die "port $port: $@\n";
+    $socket->autoflush(1);
+    return bless { socket => $socket, buffer => '' }, $class;
+}
+
+# The bytes of a request. Options:
+#   token => bearer token, basic => [name, password], headers => [name => value, ...],
+#   json => data, sent as application/json, or body => bytes
+sub compose ($method, $path, %option) {
+    my @headers = @{ $option{headers} // [] };
+    my $body = $option{body};
+    if (exists $option{json}) {
+        $body = JSON::PP->new->utf8->canonical->encode($option{json});
+        _default(\@headers, 'Content-Type', 'application/json');
+    }
+    if (defined $body && !_has(\@headers, 'Transfer-Encoding')) {
+        _default(\@headers, 'Content-Length', length $body);
+    }
+    _default(\@headers, 'Host', 'localhost');
+    push @headers, Authorization => "Bearer $option{token}" if defined $option{token};
+    push @headers, Authorization => 'Basic ' . encode_base64(join(':', @{ $option{basic} }), '')
+        if $option{basic};
+
+    my $bytes = "$method $path HTTP/1.1\r\n";
+    while (my ($name, $value) = splice @headers, 0, 2) {
+        $bytes .= "$name: $value\r\n";
+    }
+    return "$bytes\r\n" . ($body // '');
+}
+
+sub send ($self, $bytes) {
+    local $SIG{PIPE} = 'IGNORE';    # the server may have answered and closed
+    print { $self->{socket} } $bytes;
+}
+
+# No more bytes will be sent.
+sub shut ($self) {
+    shutdown $self->{socket}, 1;
+}
+
+# Read one answer: { status, reason, headers, body, json }. headers: by name in lower case,
+# a repeated one as an array. json: the decoded body where it is JSON. Dies where the
+# connection ends before the answer does. method: of the request; HEAD's has no body.
+sub answer ($self, $method = 'GET') {
+    my $head = $self->_until("\r\n\r\n");
+    my ($line, @lines) = split /\r\n/, $head;
+    my ($status, $reason) = $line =~ m{^HTTP/1\.1 (\d{3}) ?(.*)$} or die "no answer: $line\n";
+    my %headers;
+    for (@lines) {
+        my ($name, $value) = /^([^:]+):\s*(.*)$/ or die "no header field: $_\n";
+        my $known = \$headers{ lc $name };
+        $$known = !defined $$known ? $value : [ref $$known ? @$$known : $$known, $value];
+    }
+    my $answer = { status => $status, reason => $reason, headers => \%headers, body => '' };
+    $answer->{body} = $self->_body($answer)
+        unless $method eq 'HEAD' || $status < 200 || $status == 204 || $status == 304;
+    $answer->{json} = eval { JSON::PP->new->utf8->decode($answer->{body}) }
+        if ($headers{'content-type'} // '') =~ m{^application/(?:\w+\+)?json\b};
+    return $answer;
+}
+
+# Everything up to the end of the connection.
+sub rest ($self) {
+    1 while $self->_fill;
+    return $self->_take(length $self->{buffer});
+}
+
+sub _body ($self, $answer) {
+    my $headers = $answer->{headers};
+    return $self->_chunks if ($headers->{'transfer-encoding'} // '') eq 'chunked';
+    my $length = $headers->{'content-length'} // return $self->rest;
+    $self->_need while length $self->{buffer} < $length;
+    return $self->_take($length);
+}
+
+sub _chunks ($self) {
+    my $body = '';
+    while (my $length = hex $self->_until("\r\n")) {
+        $self->_need while length $self->{buffer} < $length + 2;
+        $body .= $self->_take($length);
+        $self->_take(2);
+    }
+    $self->_until("\r\n");
+    return $body;
+}
+
+# The bytes before a delimiter, which is taken too.
+sub _until ($self, $delimiter) {
+    my $at;
+    $self->_need while ($at = index $self->{buffer}, $delimiter) < 0;
+    my $bytes = $self->_take($at);
+    $self->_take(length $delimiter);
+    return $bytes;
+}
+
+sub _take ($self, $length) {
+    return substr $self->{buffer}, 0, $length, '';
+}
+
+sub _need ($self) {
+    $self->_fill or die "the connection ended within an answer: '$self->{buffer}'\n";
+}
+
+# Read what is there. False at the end of the connection.
+sub _fill ($self) {
+    IO::Select->new($self->{socket})->can_read(DEADLINE) or die "no answer in time\n";
+    return $self->{socket}->sysread($self->{buffer}, 65536, length $self->{buffer});
+}
+
+sub _has ($headers, $name) {
+    return grep { !($_ & 1) && lc $headers->[$_] eq lc $name } keys @$headers;
+}
+
+sub _default ($headers, $name, $value) {
+    push @$headers, $name => $value unless _has($headers, $name);
+}
+
+1;

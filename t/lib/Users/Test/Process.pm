@@ -1,0 +1,64 @@
+package Users::Test::Process;
+
+# Running programs and waiting for them.
+
+use v5.36;
+use Exporter qw(import);
+use POSIX qw(WNOHANG);
+use Time::HiRes qw(sleep time);
+
+our @EXPORT_OK = qw(DEADLINE reap run slurp spawn wait_until);
+
+# Seconds that anything waited for may take; memcheck slows httpd down some twenty times.
+use constant DEADLINE => $ENV{USERS_TEST_VALGRIND} ? 300 : 30;
+
+# Start a program in / (the checkout may be out of another user's sight) with its output
+# going to files. Returns its process id.
+sub spawn ($command, $stdout, $stderr) {
+    defined(my $pid = fork) or die "fork: $!";
+    return $pid if $pid;
+    open STDIN,  '<',  '/dev/null';
+    open STDOUT, '>>', $stdout;
+    open STDERR, '>>', $stderr;
+    chdir '/';
+    no warnings 'exec';
+    exec {$command->[0]} @$command or print STDERR "$command->[0]: $!\n";
+    POSIX::_exit(127);
+}
+
+# Wait for the end of a program. Returns its exit status as the shell counts it, undef where
+# it doesn't end in time.
+sub reap ($pid) {
+    wait_until(sub { waitpid($pid, WNOHANG) != 0 }, undef) or return undef;
+    return $? & 127 ? 128 + ($? & 127) : $? >> 8;
+}
+
+# Run a program to its end. Returns its exit status, standard output and standard error.
+sub run ($command, $scratch) {
+    my ($stdout, $stderr) = map { "$scratch.$_" } qw(stdout stderr);
+    unlink $stdout, $stderr;
+    my $status = reap(spawn($command, $stdout, $stderr)) // die "@$command: does not end\n";
+    return ($status, slurp($stdout), slurp($stderr));
+}
+
+# Wait until a condition holds. Returns what it returned; where it stays false, dies with
+# what was waited for, or returns false where that is undef.
+sub wait_until ($condition, $what) {
+    my $end = time + DEADLINE;
+    while (1) {
+        my $result = $condition->();
+        return $result if $result;
+        last if time > $end;
+        sleep 0.02;
+    }
+    die "waited in vain for $what\n" if defined $what;
+    return;
+}
+
+sub slurp ($path) {
+    open my $file, '<:raw', $path or return '';
+    local $/;
+    return <$file> // '';
+}
+
+1;
