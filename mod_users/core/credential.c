@@ -1,0 +1,85 @@
+#include "core/credential.h"
+
+#include <apr_cstr.h>
+#include <apr_encode.h>
+#include <apr_strings.h>
+#include <jansson.h>
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+#include <stdbool.h>
+#include <string.h>
+
+#define ALPHANUMERIC "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+/* RFC 9110 section 11.2 */
+static bool is_token68(const char *text)
+{
+    size_t characters = strspn(text, ALPHANUMERIC "-._~+/");
+    size_t padding = strspn(text + characters, "=");
+    return characters > 0 && text[characters + padding] == '\0';
+}
+
+/* The database takes names in UTF-8 only. jansson makes no string of anything else. */
+static bool is_utf8(const char *text)
+{
+    json_t *string = json_string(text);
+    json_decref(string);
+    return string != NULL;
+}
+
+/* Split the user-pass of RFC 7617 section 2 at its first colon, the name can't hold one. */
+static void read_pair(const char *encoded, users_credential *credential, apr_pool_t *pool)
+{
+    apr_size_t length;
+    const char *pair =
+        apr_pdecode_base64(pool, encoded, APR_ENCODE_STRING, APR_ENCODE_NONE, &length);
+    if (pair == NULL || strlen(pair) != length) { /* not base64, or with a NUL inside */
+        return;
+    }
+    const char *colon = strchr(pair, ':');
+    if (colon == NULL) {
+        return;
+    }
+    const char *name = apr_pstrmemdup(pool, pair, (apr_size_t)(colon - pair));
+    if (is_utf8(name)) {
+        credential->name = name;
+        credential->secret = colon + 1;
+    }
+}
+
+users_credential users_credential_parse(const char *value, apr_pool_t *pool)
+{
+    users_credential credential = {USERS_CREDENTIAL_NONE, NULL, NULL};
+    if (value == NULL) {
+        return credential;
+    }
+    if (strchr(value, ',') != NULL) {
+        credential.kind = USERS_CREDENTIAL_REPEATED;
+        return credential;
+    }
+    size_t length = strcspn(value, " ");
+    const char *scheme = apr_pstrmemdup(pool, value, length);
+    const char *rest = value + length + strspn(value + length, " ");
+    if (apr_cstr_casecmp(scheme, "Bearer") == 0) {
+        credential.kind = USERS_CREDENTIAL_BEARER;
+        credential.secret = is_token68(rest) ? rest : NULL;
+    } else if (apr_cstr_casecmp(scheme, "Basic") == 0) {
+        credential.kind = USERS_CREDENTIAL_BASIC;
+        read_pair(rest, &credential, pool);
+    }
+    return credential;
+}
+
+int users_credential_digest(const char *secret, unsigned char digest[USERS_DIGEST_LENGTH])
+{
+    return EVP_Digest(secret, strlen(secret), digest, NULL, EVP_sha256(), NULL);
+}
+
+const char *users_credential_generate(apr_size_t octets, apr_pool_t *pool)
+{
+    unsigned char *random = apr_palloc(pool, octets);
+    if (RAND_bytes(random, (int)octets) != 1) {
+        return NULL;
+    }
+    return apr_pencode_base64_binary(pool, random, (apr_ssize_t)octets, APR_ENCODE_BASE64URL, NULL);
+}

@@ -1,0 +1,73 @@
+#include "core/request.h"
+
+#include <apr_general.h>
+#include <stdbool.h>
+
+#define TOO_DEEP                                                                                   \
+    "the request body is nested more than " APR_STRINGIFY(USERS_REQUEST_DEPTH) " levels deep"
+
+static bool is_deeper(json_t *value, int levels)
+{
+    size_t index;
+    const char *key;
+    json_t *member;
+    if (!json_is_array(value) && !json_is_object(value)) {
+        return false;
+    }
+    if (levels == 0) {
+        return true;
+    }
+    json_array_foreach(value, index, member)
+    {
+        if (is_deeper(member, levels - 1)) {
+            return true;
+        }
+    }
+    json_object_foreach(value, key, member)
+    {
+        if (is_deeper(member, levels - 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Why jansson refused the bytes, as a sentence for the client. */
+static const char *sentence_of(const json_error_t *error)
+{
+    switch (json_error_code(error)) {
+    case json_error_stack_overflow: /* beyond the parser's own limit, which is above ours */
+        return TOO_DEEP;
+    case json_error_invalid_utf8:
+        return "the request body is not valid UTF-8";
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+        return "the request body holds a NUL character";
+    case json_error_duplicate_key:
+        return "the request body names a member twice";
+    case json_error_numeric_overflow:
+        return "the request body holds a number that is out of range";
+    default:
+        return "the request body is not valid JSON";
+    }
+}
+
+json_t *users_request_parse(const char *bytes, size_t length, const char **error)
+{
+    json_error_t reason;
+    /* A body that is a bare number or string is JSON too, but of the wrong shape. */
+    json_t *body = json_loadb(bytes, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &reason);
+    if (body == NULL) {
+        *error = sentence_of(&reason);
+        return NULL;
+    }
+    if (is_deeper(body, USERS_REQUEST_DEPTH)) {
+        *error = TOO_DEEP;
+    } else if (!json_is_object(json_object_get(body, "user"))) {
+        *error = "the request body must be an object with an object \"user\"";
+    } else {
+        return body;
+    }
+    json_decref(body);
+    return NULL;
+}
