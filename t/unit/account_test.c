@@ -1,0 +1,569 @@
+#include "core/account.h"
+
+#include "unit.h"
+#include <apr_strings.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CREATE USERS_ACCOUNT_CREATE
+#define UPDATE USERS_ACCOUNT_UPDATE
+
+#define LETTERS_50  "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeee"
+#define LETTERS_255 LETTERS_50 LETTERS_50 LETTERS_50 LETTERS_50 LETTERS_50 "fffff"
+#define TOO_LONG    "! is too long (maximum is 255 characters)"
+
+/* The least that an account is made of. */
+#define LEAST "'fname':'F','lname':'L','provider_server':'S','provider_username':'U'"
+
+static const char *translated(const char *text, char from, char to, apr_pool_t *pool)
+{
+    char *copy = apr_pstrdup(pool, text);
+    for (char *at = strchr(copy, from); at != NULL; at = strchr(at, from)) {
+        *at = to;
+    }
+    return copy;
+}
+
+/* The value of a JSON text in which ' stands for ". A new reference. */
+static json_t *json_of(const char *text, apr_pool_t *pool)
+{
+    json_error_t error;
+    json_t *value = json_loads(translated(text, '\'', '"', pool), JSON_DECODE_ANY, &error);
+    if (value == NULL) {
+        fail_msg("%s: %s", text, error.text);
+    }
+    return value;
+}
+
+/* The inverse of json_of; "-" for NULL. */
+static const char *text_of(const json_t *value, apr_pool_t *pool)
+{
+    if (value == NULL) {
+        return "-";
+    }
+    char *dump = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    const char *text = translated(dump, '"', '\'', pool);
+    free(dump);
+    return text;
+}
+
+static apr_array_header_t *make_faults(apr_pool_t *pool)
+{
+    return apr_array_make(pool, 4, sizeof(users_fault));
+}
+
+/* Every fault as "pointer text", with "; " between. */
+static const char *faults_shown(const apr_array_header_t *faults, apr_pool_t *pool)
+{
+    const char *text = "";
+    for (int i = 0; i < faults->nelts; i++) {
+        users_fault fault = APR_ARRAY_IDX(faults, i, users_fault);
+        text = apr_psprintf(pool, "%s%s%s %s", text, i > 0 ? "; " : "",
+                            fault.pointer != NULL ? fault.pointer : fault.field, fault.text);
+    }
+    return text;
+}
+
+/* What becomes of one member of "user": its value in the result, "-" for none, "! fault". */
+static const char *outcome(users_account_purpose purpose, const char *field, const char *value,
+                           apr_pool_t *pool)
+{
+    json_t *body = json_of(purpose == CREATE ? "{'user':{" LEAST "}}" : "{'user':{}}", pool);
+    json_object_set_new(json_object_get(body, "user"), field, json_of(value, pool));
+    apr_array_header_t *faults = make_faults(pool);
+    json_t *result = users_account_read(body, purpose, false, faults);
+    assert_non_null(result);
+    const char *text = text_of(json_object_get(result, field), pool);
+    if (faults->nelts > 0) {
+        users_fault fault = APR_ARRAY_IDX(faults, 0, users_fault);
+        assert_int_equal(faults->nelts, 1);
+        assert_string_equal(fault.field, field);
+        assert_string_equal(fault.pointer, apr_pstrcat(pool, "/user/", field, NULL));
+        assert_string_equal(text, "-");
+        text = apr_pstrcat(pool, "! ", fault.text, NULL);
+    }
+    json_decref(result);
+    json_decref(body);
+    return text;
+}
+
+typedef struct {
+    const char *field;
+    const char *value;
+    const char *update;
+    const char *create;
+} field_row;
+
+static void check_fields(void **state, const field_row *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const field_row *r = &rows[i];
+        const char *update = outcome(UPDATE, r->field, r->value, *state);
+        const char *create = outcome(CREATE, r->field, r->value, *state);
+        if (strcmp(update, r->update) != 0 || strcmp(create, r->create) != 0) {
+            fail_msg("%s %s: %s on update, %s on create", r->field, r->value, update, create);
+        }
+    }
+}
+
+#define SAME(wanted) wanted, wanted
+
+static void names_are_trimmed_and_never_blank(void **state)
+{
+    static const field_row rows[] = {
+        {"fname", "'Ann'", SAME("'Ann'")},
+        {"lname", "'  Mc Coy\\n\\t'", SAME("'Mc Coy'")},
+        {"fname", "'\\u00a0\\u2003\\u3000\\u1680Zo\\u00eb\\u0085\\u2028\\u202f\\u205f'",
+         SAME("'Zo\xC3\xAB'")},
+        {"fname", "'\\u200bA\\ufeff'",
+         SAME("'\xE2\x80\x8B"
+              "A\xEF\xBB\xBF'")}, /* are no white space */
+        {"fname", "'\xF0\x9F\x98\x80'", SAME("'\xF0\x9F\x98\x80'")},
+        {"fname", "'" LETTERS_255 "'", SAME("'" LETTERS_255 "'")},
+        {"fname", "' " LETTERS_255 " '", SAME("'" LETTERS_255 "'")},
+        {"fname", "'" LETTERS_255 "f'", SAME(TOO_LONG)},
+        {"lname", "'" LETTERS_255 "f'", SAME(TOO_LONG)},
+        {"fname", "''", SAME("! can't be blank")},
+        {"lname", "' \\u2003\\t'", SAME("! can't be blank")},
+        {"fname", "null", SAME("! can't be blank")},
+        {"lname", "null", SAME("! can't be blank")},
+        {"fname", "1", SAME("! must be a string")},
+        {"fname", "true", SAME("! must be a string")},
+        {"fname", "['Ann']", SAME("! must be a string")},
+        {"lname", "{}", SAME("! must be a string")},
+    };
+    check_fields(state, rows, COUNT(rows));
+}
+
+static void limits_count_characters(void **state)
+{
+    const char *fit = "";
+    for (int i = 0; i < 255; i++) {
+        fit = apr_pstrcat(*state, fit, i % 2 == 0 ? "\xE2\x82\xAC" : "\xF0\x9F\x98\x80", NULL);
+    }
+    const char *value = apr_pstrcat(*state, "'", fit, "'", NULL);
+    const char *longer = apr_pstrcat(*state, "'", fit, "\xC3\xA9'", NULL);
+    assert_string_equal(outcome(UPDATE, "fname", value, *state), value);
+    assert_string_equal(outcome(UPDATE, "city", value, *state), value);
+    assert_string_equal(outcome(CREATE, "provider", value, *state), value);
+    assert_string_equal(outcome(UPDATE, "fname", longer, *state), TOO_LONG);
+    assert_string_equal(outcome(UPDATE, "city", longer, *state), TOO_LONG);
+}
+
+static void texts_may_be_cleared(void **state)
+{
+    static const char *const names[] = {"city",     "state",        "zip",  "address1",
+                                        "address2", "company_name", "phone"};
+    for (size_t i = 0; i < COUNT(names); i++) {
+        const field_row rows[] = {
+            {names[i], "'x y'", SAME("'x y'")},
+            {names[i], "' x '", SAME("' x '")},
+            {names[i], "''", SAME("''")},
+            {names[i], "null", SAME("null")},
+            {names[i], "'" LETTERS_255 "'", SAME("'" LETTERS_255 "'")},
+            {names[i], "'" LETTERS_255 "f'", SAME(TOO_LONG)},
+            {names[i], "12345", SAME("! must be a string")},
+            {names[i], "false", SAME("! must be a string")},
+            {names[i], "{}", SAME("! must be a string")},
+            {names[i], "[]", SAME("! must be a string")},
+        };
+        check_fields(state, rows, COUNT(rows));
+    }
+}
+
+static void emails_look_like_addresses(void **state)
+{
+    static const field_row rows[] = {
+        {"email", "'a@b.c'", SAME("'a@b.c'")},
+        {"email", "'John.Doe+tag@Example.COM'", SAME("'John.Doe+tag@Example.COM'")},
+        {"email", "'root@localhost'", SAME("'root@localhost'")},
+        {"email", "'root@LocalHost'", SAME("'root@LocalHost'")},
+        {"email", "'j\xC3\xBCrgen@m\xC3\xBCller.de'", SAME("'j\xC3\xBCrgen@m\xC3\xBCller.de'")},
+        {"email", "null", "! can't be blank", "-"},
+        {"email", "''", "! can't be blank", "-"},
+        {"email", "' \\u00a0\\t'", "! can't be blank", "-"},
+        {"email", "1", SAME("! must be a string")},
+        {"email", "{}", SAME("! must be a string")},
+        {"email", "'a'", SAME("! is invalid")},
+        {"email", "'@'", SAME("! is invalid")},
+        {"email", "'@b.c'", SAME("! is invalid")},
+        {"email", "'a@'", SAME("! is invalid")},
+        {"email", "'a@b'", SAME("! is invalid")},
+        {"email", "'a@b.c@d.e'", SAME("! is invalid")},
+        {"email", "'a@@b.c'", SAME("! is invalid")},
+        {"email", "'a@.'", SAME("! is invalid")},
+        {"email", "'a@.b.c'", SAME("! is invalid")},
+        {"email", "'a@b.c.'", SAME("! is invalid")},
+        {"email", "'a@b..c'", SAME("! is invalid")},
+        {"email", "'a@localhost.'", SAME("! is invalid")},
+        {"email", "' a@b.c'", SAME("! is invalid")},
+        {"email", "'a@b.c\\n'", SAME("! is invalid")},
+        {"email", "'a b@c.d'", SAME("! is invalid")},
+        {"email", "'a\\u00a0b@c.d'", SAME("! is invalid")},
+        {"email", "'a\\u2028b@c.d'", SAME("! is invalid")},
+        {"email", "'a\\u0001b@c.d'", SAME("! is invalid")},
+        {"email", "'a\\u007fb@c.d'", SAME("! is invalid")},
+        {"email", "'a@b\\u0080.c'", SAME("! is invalid")},
+        {"email", "'a@b\\u009f.c'", SAME("! is invalid")},
+    };
+    check_fields(state, rows, COUNT(rows));
+}
+
+static void emails_have_at_most_254_octets(void **state)
+{
+    const char *fit = LETTERS_50 LETTERS_50 LETTERS_50 LETTERS_50 "aaaaabbbbbcccccddddd@"
+                                                                  "aaaaabbbbbcccccddddd.example";
+    const char *filler = "eeeee";
+    fit = apr_pstrcat(*state, "'", filler, fit, "'", NULL);
+    assert_int_equal(strlen(fit), 254 + 2);
+    const char *longer = apr_pstrcat(*state, "'x", fit + 1, NULL);
+    assert_string_equal(outcome(UPDATE, "email", fit, *state), fit);
+    assert_string_equal(outcome(UPDATE, "email", longer, *state),
+                        "! is too long (maximum is 254 bytes)");
+    assert_string_equal(outcome(CREATE, "email", longer, *state),
+                        "! is too long (maximum is 254 bytes)");
+}
+
+static void countries_are_two_letters(void **state)
+{
+    static const field_row rows[] = {
+        {"country", "'US'", SAME("'US'")},
+        {"country", "'nl'", SAME("'NL'")},
+        {"country", "'cA'", SAME("'CA'")},
+        {"country", "'zz'", SAME("'ZZ'")}, /* the database knows better */
+        {"country", "null", "! can't be blank", "-"},
+        {"country", "''", SAME("! is not a known country")},
+        {"country", "'U'", SAME("! is not a known country")},
+        {"country", "'USA'", SAME("! is not a known country")},
+        {"country", "'U1'", SAME("! is not a known country")},
+        {"country", "' US'", SAME("! is not a known country")},
+        {"country", "'US '", SAME("! is not a known country")},
+        {"country", "'\\u00e9'", SAME("! is not a known country")},
+        {"country", "'@['", SAME("! is not a known country")}, /* A's and Z's neighbours */
+        {"country", "'`{'", SAME("! is not a known country")}, /* a's and z's */
+        {"country", "1", SAME("! must be a string")},
+        {"country", "{'code':'US'}", SAME("! must be a string")},
+    };
+    check_fields(state, rows, COUNT(rows));
+}
+
+static void currencies_are_three_letters_or_an_object(void **state)
+{
+    static const field_row rows[] = {
+        {"currency", "'USD'", SAME("'USD'")},
+        {"currency", "'eur'", SAME("'EUR'")},
+        {"currency", "{'code':'usd','symbol':'$'}", SAME("'USD'")},
+        {"currency", "{'code':'EUR'}", SAME("'EUR'")},
+        {"currency", "null", "! can't be blank", "-"},
+        {"currency", "''", SAME("! is not a known currency")},
+        {"currency", "'US'", SAME("! is not a known currency")},
+        {"currency", "'USDX'", SAME("! is not a known currency")},
+        {"currency", "'U$D'", SAME("! is not a known currency")},
+        {"currency", "{}", SAME("! is not a known currency")},
+        {"currency", "{'symbol':'$'}", SAME("! is not a known currency")},
+        {"currency", "{'code':null}", SAME("! is not a known currency")},
+        {"currency", "{'code':1}", SAME("! is not a known currency")},
+        {"currency", "{'code':{'code':'USD'}}", SAME("! is not a known currency")},
+        {"currency", "{'code':'dollars'}", SAME("! is not a known currency")},
+        {"currency", "840", SAME("! must be a string")},
+        {"currency", "['USD']", SAME("! must be a string")},
+    };
+    check_fields(state, rows, COUNT(rows));
+}
+
+static void locales_are_a_language_and_a_region(void **state)
+{
+    static const field_row rows[] = {
+        {"locale", "'en'", SAME("'en'")},
+        {"locale", "'EN'", SAME("'en'")},
+        {"locale", "'pt-BR'", SAME("'pt-BR'")},
+        {"locale", "'PT-br'", SAME("'pt-BR'")},
+        {"locale", "null", "! can't be blank", "-"},
+        {"locale", "''", "! is not a known locale", "-"},
+        {"locale", "'e'", "! is not a known locale", "-"},
+        {"locale", "'foo'", "! is not a known locale", "-"},
+        {"locale", "'en-'", "! is not a known locale", "-"},
+        {"locale", "'en-U'", "! is not a known locale", "-"},
+        {"locale", "'en_US'", "! is not a known locale", "-"},
+        {"locale", "'enxUS'", "! is not a known locale", "-"},
+        {"locale", "'en-USA'", "! is not a known locale", "-"},
+        {"locale", "'en-U1'", "! is not a known locale", "-"},
+        {"locale", "' en'", "! is not a known locale", "-"},
+        {"locale", "1", SAME("! must be a string")},
+        {"locale", "{}", SAME("! must be a string")},
+    };
+    check_fields(state, rows, COUNT(rows));
+}
+
+static void c_sftp_pass_is_a_boolean(void **state)
+{
+    static const field_row rows[] = {
+        {"c_sftp_pass", "true", SAME("true")},
+        {"c_sftp_pass", "false", SAME("false")},
+        {"c_sftp_pass", "null", "! can't be blank", "-"},
+        {"c_sftp_pass", "'true'", SAME("! must be a boolean")},
+        {"c_sftp_pass", "1", SAME("! must be a boolean")},
+        {"c_sftp_pass", "{}", SAME("! must be a boolean")},
+    };
+    check_fields(state, rows, COUNT(rows));
+}
+
+static void labels_are_objects_and_stay_in_the_body(void **state)
+{
+    static const field_row rows[] = {
+        {"merge_labels", "{}", SAME("-")},
+        {"merge_labels", "{'a':{'b':0.1},'c':null}", SAME("-")},
+        {"merge_labels", "null", SAME("! must be an object")},
+        {"merge_labels", "[]", SAME("! must be an object")},
+        {"merge_labels", "'a'", SAME("! must be an object")},
+        {"labels", "{'a':1}", SAME("-")},
+        {"labels", "null", "-", "! must be an object"},
+        {"labels", "[{}]", "-", "! must be an object"},
+        {"labels", "1", "-", "! must be an object"},
+    };
+    check_fields(state, rows, COUNT(rows));
+}
+
+static void registration_has_fields_of_its_own(void **state)
+{
+    static const field_row rows[] = {
+        {"provider", "'cPanel'", "-", "'cpanel'"},
+        {"provider", "' PLESK\\u00a0'", "-", "'plesk'"},
+        {"provider", "'\xC3\x89'", "-", "'\xC3\x89'"},
+        {"provider", "null", "-", "'cpanel'"},
+        {"provider", "''", "-", "! can't be blank"},
+        {"provider", "' '", "-", "! can't be blank"},
+        {"provider", "1", "-", "! must be a string"},
+        {"provider", "'" LETTERS_255 "f'", "-", TOO_LONG},
+        {"provider_server", "' https://S.example:2083 '", "-", "'https://S.example:2083'"},
+        {"provider_server", "null", "-", "! can't be blank"},
+        {"provider_server", "' '", "-", "! can't be blank"},
+        {"provider_server", "'" LETTERS_255 "f'", "-", TOO_LONG},
+        {"provider_server", "1", "-", "! must be a string"},
+        {"provider_username", "' Bob '", "-", "'Bob'"},
+        {"provider_username", "null", "-", "! can't be blank"},
+        {"provider_username", "''", "-", "! can't be blank"},
+        {"provider_username", "'" LETTERS_255 "f'", "-", TOO_LONG},
+        {"provider_username", "[]", "-", "! must be a string"},
+        {"external_id", "'Ab 1'", "-", "'Ab 1'"},
+        {"external_id", "null", "-", "-"},
+        {"external_id", "''", "-", "-"},
+        {"external_id", "'" LETTERS_255 "'", "-", "'" LETTERS_255 "'"},
+        {"external_id", "'" LETTERS_255 "f'", "-", TOO_LONG},
+        {"external_id", "1", "-", "! must be a string"},
+    };
+    check_fields(state, rows, COUNT(rows));
+}
+
+static void read_only_and_unknown_members_are_ignored(void **state)
+{
+    static const char *const names[] = {"id",           "timezone", "vat",   "created_at",
+                                        "updated_at",   "services", "quota", "unprocessed_usage",
+                                        "billing_plan", "is_admin", "api",   ""};
+    for (size_t i = 0; i < COUNT(names); i++) {
+        const field_row rows[] = {
+            {names[i], "1", SAME("-")},
+            {names[i], "null", SAME("-")},
+        };
+        check_fields(state, rows, COUNT(rows));
+    }
+}
+
+static void judges_whole_bodies(void **state)
+{
+    static const struct {
+        users_account_purpose purpose;
+        bool strict;
+        const char *body;
+        const char *result;
+        const char *faults;
+    } rows[] = {
+        {UPDATE, false, "{'user':{}}", "{}", ""},
+        {UPDATE, true, "{'user':{}}", "{}", ""},
+        /* the result has the order of the fields, and so have the faults, all of them */
+        {UPDATE, false, "{'user':{'phone':'1','email':'a@b.c','lname':'B','fname':' A '}}",
+         "{'fname':'A','lname':'B','email':'a@b.c','phone':'1'}", ""},
+        {UPDATE, false,
+         "{'user':{'currency':1,'zip':'1','country':'X','fname':'','c_sftp_pass':0,"
+         "'merge_labels':[],'locale':'foo','lname':null,'email':'x','phone':2}}",
+         "{'zip':'1'}",
+         "/user/fname can't be blank; /user/lname can't be blank; /user/email is invalid; "
+         "/user/locale is not a known locale; /user/c_sftp_pass must be a boolean; "
+         "/user/country is not a known country; /user/phone must be a string; "
+         "/user/currency must be a string; /user/merge_labels must be an object"},
+        /* creating */
+        {CREATE, false, "{'user':{}}", "{'provider':'cpanel'}",
+         "/user/fname can't be blank; /user/lname can't be blank; "
+         "/user/provider_server can't be blank; /user/provider_username can't be blank"},
+        {CREATE, true, "{'user':{" LEAST "}}",
+         "{'fname':'F','lname':'L','provider':'cpanel','provider_server':'S',"
+         "'provider_username':'U'}",
+         ""},
+        {CREATE, true,
+         "{'provider':'cPanel','provider_server':'S','provider_username':'U','labels':{'a':1},"
+         "'anything':1,'user':{'fname':'F','lname':'L','locale':'foo','currency':'usd'}}",
+         "{'fname':'F','lname':'L','currency':'USD','provider':'cpanel','provider_server':'S',"
+         "'provider_username':'U'}",
+         ""},
+        {CREATE, false,
+         "{'provider':1,'provider_server':'','provider_username':null,'labels':[],"
+         "'fname':'F','external_id':'1','merge_labels':1,'user':{'fname':'F','lname':'L'}}",
+         "{'fname':'F','lname':'L'}",
+         "/provider must be a string; /provider_server can't be blank; "
+         "/provider_username can't be blank; /labels must be an object"},
+        /* in both places */
+        {CREATE, false,
+         "{'provider':'p','provider_server':'S','provider_username':'U','labels':{'a':[1]},"
+         "'user':{" LEAST ",'provider':'p','labels':{'a':[1]}}}",
+         "{'fname':'F','lname':'L','provider':'p','provider_server':'S',"
+         "'provider_username':'U'}",
+         ""},
+        {CREATE, false,
+         "{'provider':'q','provider_server':'T','provider_username':'V','labels':{'a':[2]},"
+         "'user':{" LEAST ",'provider':'p','labels':{'a':[1]}}}",
+         "{'fname':'F','lname':'L'}",
+         "/user/provider is given twice with different values; "
+         "/user/provider_server is given twice with different values; "
+         "/user/provider_username is given twice with different values; "
+         "/user/labels is given twice with different values"},
+        /* an update does not look beside "user" */
+        {UPDATE, true, "{'provider':1,'labels':1,'fname':1,'user':{'fname':'F'}}", "{'fname':'F'}",
+         ""},
+        /* strict */
+        {UPDATE, true,
+         "{'user':{'zz':1,'is_admin':true,'provider':'p','labels':{},'vat':null,'id':1,"
+         "'external_id':'1','fname':'F','lname':1}}",
+         "{'fname':'F'}",
+         "/user/lname must be a string; /user/provider is not a known field; "
+         "/user/external_id is read-only; /user/labels is not a known field; "
+         "/user/id is read-only; /user/vat is read-only; "
+         "/user/zz is not a known field; /user/is_admin is not a known field"},
+        {UPDATE, true,
+         "{'user':{'unprocessed_usage':1,'quota':{},'services':{},'billing_plan':{},"
+         "'updated_at':'','created_at':'','timezone':''}}",
+         "{}",
+         "/user/timezone is read-only; /user/created_at is read-only; "
+         "/user/updated_at is read-only; /user/billing_plan is read-only; "
+         "/user/services is read-only; /user/quota is read-only; "
+         "/user/unprocessed_usage is read-only"},
+        {CREATE, true, "{'user':{" LEAST ",'external_id':'1','id':1,'api':{}}}",
+         "{'fname':'F','lname':'L','provider':'cpanel','provider_server':'S',"
+         "'provider_username':'U','external_id':'1'}",
+         "/user/id is read-only; /user/api is not a known field"},
+        {UPDATE, true, "{'user':{'a/b':1,'m~n':1,'~1':1,'':1,'\\u00e9':1,'Fname':'F'}}", "{}",
+         "/user/a~1b is not a known field; /user/m~0n is not a known field; "
+         "/user/~01 is not a known field; /user/ is not a known field; "
+         "/user/\xC3\xA9 is not a known field; /user/Fname is not a known field"},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        apr_array_header_t *faults = make_faults(*state);
+        json_t *body = json_of(rows[i].body, *state);
+        json_t *result = users_account_read(body, rows[i].purpose, rows[i].strict, faults);
+        const char *text = text_of(result, *state);
+        const char *told = faults_shown(faults, *state);
+        json_decref(result);
+        json_decref(body);
+        if (strcmp(text, rows[i].result) != 0 || strcmp(told, rows[i].faults) != 0) {
+            fail_msg("%s\n%s\n%s", rows[i].body, text, told);
+        }
+    }
+}
+
+static void leaves_the_body_as_it_is(void **state)
+{
+    const char *text = "{'labels':{'a':1},'user':{" LEAST ",'country':'us','zz':1,'vat':'1',"
+                       "'currency':{'code':'usd','symbol':'$'},'merge_labels':{'b':0.1}}}";
+    json_t *body = json_of(text, *state);
+    json_t *before = json_deep_copy(body);
+    json_decref(users_account_read(body, CREATE, true, make_faults(*state)));
+    assert_true(json_equal(body, before));
+    json_decref(before);
+    json_decref(body);
+}
+
+static int allocations_left;
+
+static void *failing_malloc(size_t size)
+{
+    return allocations_left-- > 0 ? malloc(size) : NULL;
+}
+
+static void tells_when_memory_runs_out(void **state)
+{
+    json_t *body = json_of("{'user':{" LEAST ",'email':'a@b.c','country':'us','phone':null,"
+                           "'currency':'usd','locale':'pt-br','c_sftp_pass':true,'labels':{}}}",
+                           *state);
+    json_t *result = NULL;
+    int allocations = 0;
+    json_set_alloc_funcs(failing_malloc, free);
+    for (; result == NULL && allocations < 1000; allocations++) {
+        apr_array_header_t *faults = make_faults(*state);
+        allocations_left = allocations;
+        result = users_account_read(body, CREATE, false, faults);
+        assert_int_equal(faults->nelts, 0);
+    }
+    json_set_alloc_funcs(malloc, free);
+    assert_int_equal(json_object_size(result), 11);
+    assert_true(allocations > 10); /* it failed at every one before */
+    json_decref(result);
+    json_decref(body);
+}
+
+static void sorts_faults_by_field(void **state)
+{
+    apr_array_header_t *faults = make_faults(*state);
+    users_fault_sort(faults);
+    assert_int_equal(faults->nelts, 0);
+
+    users_fault_add(faults, "api_version", "is not supported", NULL);
+    users_fault_add(faults, "currency", "one", "/user/currency");
+    users_fault_add(faults, "zz", "is not a known field", "/user/zz");
+    users_fault_add(faults, "email", "one", "/user/email");
+    users_fault_add(faults, "labels", "one", "/labels");
+    users_fault_add(faults, "aa", "is not a known field", "/user/aa");
+    users_fault_add(faults, "id", "is read-only", "/user/id");
+    users_fault_add(faults, "email", "two", "/user/email");
+    users_fault_add(faults, "fname", "one", "/user/fname");
+    users_fault_add(faults, "external_id", "one", "/user/external_id");
+    users_fault_add(faults, "provider", "one", "/user/provider");
+    users_fault_sort(faults);
+    assert_string_equal(faults_shown(faults, *state),
+                        "/user/fname one; /user/email one; /user/email two; /user/currency one; "
+                        "/user/provider one; /user/external_id one; /labels one; "
+                        "/user/id is read-only; api_version is not supported; "
+                        "/user/zz is not a known field; /user/aa is not a known field");
+}
+
+static void faults_keep_copies(void **state)
+{
+    apr_array_header_t *faults = make_faults(*state);
+    char field[] = "fname", text[] = "is odd", pointer[] = "/user/fname";
+    users_fault_add(faults, field, text, pointer);
+    field[0] = text[0] = pointer[0] = 'X';
+    users_fault fault = APR_ARRAY_IDX(faults, 0, users_fault);
+    assert_string_equal(fault.field, "fname");
+    assert_string_equal(fault.text, "is odd");
+    assert_string_equal(fault.pointer, "/user/fname");
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(names_are_trimmed_and_never_blank),
+    cmocka_unit_test(limits_count_characters),
+    cmocka_unit_test(texts_may_be_cleared),
+    cmocka_unit_test(emails_look_like_addresses),
+    cmocka_unit_test(emails_have_at_most_254_octets),
+    cmocka_unit_test(countries_are_two_letters),
+    cmocka_unit_test(currencies_are_three_letters_or_an_object),
+    cmocka_unit_test(locales_are_a_language_and_a_region),
+    cmocka_unit_test(c_sftp_pass_is_a_boolean),
+    cmocka_unit_test(labels_are_objects_and_stay_in_the_body),
+    cmocka_unit_test(registration_has_fields_of_its_own),
+    cmocka_unit_test(read_only_and_unknown_members_are_ignored),
+    cmocka_unit_test(judges_whole_bodies),
+    cmocka_unit_test(leaves_the_body_as_it_is),
+    cmocka_unit_test(tells_when_memory_runs_out),
+    cmocka_unit_test(sorts_faults_by_field),
+    cmocka_unit_test(faults_keep_copies),
+};
+
+UNIT_MAIN(tests)

@@ -1,0 +1,144 @@
+#include "core/request.h"
+
+#include "unit.h"
+#include <apr_strings.h>
+#include <string.h>
+
+#define NOT_JSON    "the request body is not valid JSON"
+#define NOT_UTF8    "the request body is not valid UTF-8"
+#define NUL         "the request body holds a NUL character"
+#define TWICE       "the request body names a member twice"
+#define RANGE       "the request body holds a number that is out of range"
+#define WRONG_SHAPE "the request body must be an object with an object \"user\""
+#define TOO_DEEP    "the request body is nested more than 16 levels deep"
+
+/* error: NULL where the bytes are a good body. */
+static void check(const char *bytes, size_t length, const char *error)
+{
+    const char *got = NULL;
+    json_t *body = users_request_parse(bytes, length, &got);
+    if (body != NULL) {
+        assert_true(json_is_object(json_object_get(body, "user")));
+        json_decref(body);
+    }
+    if (error == NULL ? body == NULL : (body != NULL || strcmp(got, error) != 0)) {
+        fail_msg("%.*s: %s, wanted %s", (int)length, bytes, got ? got : "good",
+                 error ? error : "good");
+    }
+}
+
+static void judges_bodies(void **state)
+{
+    static const struct {
+        const char *body;
+        const char *error;
+    } rows[] = {
+        {"{\"user\":{}}", NULL},
+        {" \t\r\n{ \"user\" : { } } \n", NULL},
+        {"{\"labels\":{},\"user\":{\"fname\":\"J\\u00fcrgen \xF0\x9F\x98\x80\"}}", NULL},
+        {"{\"user\":{\"a\":\"\\ud83d\\ude00\"}}", NULL},
+        {"{\"user\":{\"a\":9223372036854775807,\"b\":-9223372036854775808,\"c\":1e308}}", NULL},
+        {"", NOT_JSON},
+        {" ", NOT_JSON},
+        {"{", NOT_JSON},
+        {"{\"user\":{}", NOT_JSON},
+        {"{\"user\":{}}x", NOT_JSON},
+        {"{\"user\":{}}{}", NOT_JSON},
+        {"{\"user\":{},}", NOT_JSON},
+        {"{'user':{}}", NOT_JSON},
+        {"{\"user\":{\"a\":NaN}}", NOT_JSON},
+        {"{\"user\":{\"a\":01}}", NOT_JSON},
+        {"{\"user\":{\"a\":\"\t\"}}", NOT_JSON},
+        {"{\"user\":{}} // comment", NOT_JSON},
+        {"fname=J", NOT_JSON},
+        {"\xEF\xBB\xBF{\"user\":{}}", NOT_JSON}, /* a byte order mark */
+        {"{\"user\":{\"a\":\"\\ud800\"}}", NOT_JSON},
+        {"{\"user\":{\"a\":\"\\udc00\"}}", NOT_JSON},
+        {"{\"user\":{\"a\":\"\\ud800\\u0041\"}}", NOT_JSON},
+        {"\xFF\xFE{", NOT_UTF8},
+        {"{\"user\":{\"a\":\"\xFF\"}}", NOT_UTF8},
+        {"{\"user\":{\"a\":\"\xC0\xAF\"}}", NOT_UTF8},     /* overlong */
+        {"{\"user\":{\"a\":\"\xED\xA0\x80\"}}", NOT_UTF8}, /* a surrogate */
+        {"{\"user\":{\"\xC3\":1}}", NOT_UTF8},
+        {"{\"user\":{\"a\":\"\\u0000\"}}", NUL},
+        {"{\"user\":{\"\\u0000\":1}}", NUL},
+        {"{\"user\":{},\"user\":{}}", TWICE},
+        {"{\"user\":{\"a\":1,\"a\":1}}", TWICE},
+        {"{\"user\":{\"a\":1,\"\\u0061\":2}}", TWICE},
+        {"{\"user\":{\"a\":{\"b\":[{\"c\":1,\"c\":2}]}}}", TWICE},
+        {"{\"user\":{\"a\":1e999}}", RANGE},
+        {"{\"user\":{\"a\":9223372036854775808}}", RANGE},
+        {"{\"user\":{\"a\":-9223372036854775809}}", RANGE},
+        {"{}", WRONG_SHAPE},
+        {"{\"User\":{}}", WRONG_SHAPE},
+        {"{\"user\":null}", WRONG_SHAPE},
+        {"{\"user\":[]}", WRONG_SHAPE},
+        {"{\"user\":\"x\"}", WRONG_SHAPE},
+        {"[]", WRONG_SHAPE},
+        {"[{\"user\":{}}]", WRONG_SHAPE},
+        {"null", WRONG_SHAPE},
+        {"5", WRONG_SHAPE},
+        {"\"user\"", WRONG_SHAPE},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        check(rows[i].body, strlen(rows[i].body), rows[i].error);
+    }
+}
+
+static void judges_bytes_by_their_length(void **state)
+{
+    static const char body[] = "{\"user\":{}}\0x";
+    (void)state;
+    check(body, 11, NULL);
+    check(body, 12, NOT_JSON); /* a NUL after the document */
+    check(body, 10, NOT_JSON);
+    check(body, 0, NOT_JSON);
+}
+
+/* A body in which the innermost of so many levels is an array or an object. */
+static const char *nested(int levels, const char *open, const char *close, apr_pool_t *pool)
+{
+    char *body = apr_pstrdup(pool, "{\"user\":{\"a\":");
+    for (int i = 2; i < levels; i++) {
+        body = apr_pstrcat(pool, body, open, NULL);
+    }
+    body = apr_pstrcat(pool, body, "1", NULL);
+    for (int i = 2; i < levels; i++) {
+        body = apr_pstrcat(pool, body, close, NULL);
+    }
+    return apr_pstrcat(pool, body, "}}", NULL);
+}
+
+static void limits_the_depth(void **state)
+{
+    static const struct {
+        int levels;
+        const char *error;
+    } rows[] = {{2, NULL}, {15, NULL}, {16, NULL}, {17, TOO_DEEP}, {200, TOO_DEEP}};
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        const char *arrays = nested(rows[i].levels, "[", "]", *state);
+        const char *objects = nested(rows[i].levels, "{\"b\":", "}", *state);
+        const char *second = nested(rows[i].levels, "[2,", "]", *state);
+        check(arrays, strlen(arrays), rows[i].error);
+        check(objects, strlen(objects), rows[i].error);
+        check(second, strlen(second), rows[i].error);
+    }
+}
+
+static void survives_a_tower_of_brackets(void **state)
+{
+    static char tower[65536];
+    (void)state;
+    memset(tower, '[', sizeof(tower));
+    check(tower, sizeof(tower), TOO_DEEP);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(judges_bodies),
+    cmocka_unit_test(judges_bytes_by_their_length),
+    cmocka_unit_test(limits_the_depth),
+    cmocka_unit_test(survives_a_tower_of_brackets),
+};
+
+UNIT_MAIN(tests)
