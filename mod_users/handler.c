@@ -45,11 +45,19 @@ typedef struct {
     const char *sentence;
 } refusal;
 
-static int not_acceptable(request_rec *r)
+static int refuse(request_rec *r, refusal refused)
 {
-    return users_reply_error(r, HTTP_NOT_ACCEPTABLE,
-                             "only application/json and application/problem+json are served");
+    if (refused.status == AP_FILTER_ERROR) {
+        return AP_FILTER_ERROR; /* a filter has answered already */
+    }
+    if (ap_status_drops_connection(refused.status)) {
+        r->connection->keepalive = AP_CONN_CLOSE; /* the rest of the body stays unread */
+    }
+    return users_reply_error(r, refused.status, refused.sentence);
 }
+
+static const refusal not_acceptable = {
+    HTTP_NOT_ACCEPTABLE, "only application/json and application/problem+json are served"};
 
 /* A version that we do not serve is one more fault of the request. */
 static void judge_version(request_rec *r, const users_accept *accept, apr_array_header_t *faults)
@@ -92,7 +100,7 @@ static int show(request_rec *r, const users_admission *admission)
     apr_array_header_t *faults = apr_array_make(r->pool, 0, sizeof(users_fault));
 
     if (!admission->accept.acceptable) {
-        return not_acceptable(r);
+        return refuse(r, not_acceptable);
     }
     if (is_stale(admission, tag)) {
         return stale(r);
@@ -178,38 +186,40 @@ static apr_status_t release_json(void *json)
     return APR_SUCCESS;
 }
 
-/* From the request to its JSON: *text as received, *json of the request. */
-static refusal read_json(request_rec *r, bool patch, char **text, json_t **json)
+/* What a client wants stored, and what is wrong with it. All of it lives as long as the request. */
+typedef struct {
+    char *text;                 /* the body as received */
+    json_t *fields;             /* those of its fields that are good, normalised */
+    apr_array_header_t *faults; /* users_fault */
+} submission;
+
+static refusal read_submission(request_rec *r, const users_admission *admission, submission *s)
 {
+    bool patch = admission->operation == USERS_UPDATE;
     int limit = users_settings_of(r->server)->max_body;
     apr_size_t length = 0;
-    refusal refused = judge_content(r, patch, limit);
+    json_t *json = NULL;
+    refusal refused =
+        admission->accept.acceptable ? judge_content(r, patch, limit) : not_acceptable;
 
     if (refused.status == OK) {
-        refused = read_body(r, limit, text, &length);
+        refused = read_body(r, limit, &s->text, &length);
     }
     if (refused.status != OK) {
         return refused;
     }
-    *json = users_request_parse(*text, length, &refused.sentence);
-    if (!*json) {
+    json = users_request_parse(s->text, length, &refused.sentence);
+    if (!json) {
         refused.status = HTTP_BAD_REQUEST;
         return refused;
     }
-    apr_pool_cleanup_register(r->pool, *json, release_json, apr_pool_cleanup_null);
+    s->faults = apr_array_make(r->pool, 2, sizeof(users_fault));
+    s->fields = users_account_read(json, patch ? USERS_ACCOUNT_UPDATE : USERS_ACCOUNT_CREATE,
+                                   admission->prefer.strict, s->faults);
+    apr_pool_cleanup_register(r->pool, s->fields, release_json, apr_pool_cleanup_null);
+    json_decref(json);
+    judge_version(r, &admission->accept, s->faults);
     return refused;
-}
-
-static int refuse(request_rec *r, const refusal *refused)
-{
-    if (refused->status == AP_FILTER_ERROR) {
-        return AP_FILTER_ERROR; /* a filter has answered already */
-    }
-    if (refused->status == HTTP_REQUEST_ENTITY_TOO_LARGE ||
-        ap_status_drops_connection(refused->status)) {
-        r->connection->keepalive = AP_CONN_CLOSE; /* the rest of the body stays unread */
-    }
-    return users_reply_error(r, refused->status, refused->sentence);
 }
 
 static int fail(request_rec *r, users_db_status failure)
@@ -287,29 +297,19 @@ static bool precondition_fails(request_rec *r, const users_admission *admission)
 
 static int update(request_rec *r, const users_admission *admission)
 {
-    apr_array_header_t *faults = apr_array_make(r->pool, 2, sizeof(users_fault));
+    submission wanted;
     users_change change;
     users_db_status status;
-    json_t *json;
-    json_t *fields;
-    char *text;
-    refusal refused;
+    refusal refused = read_submission(r, admission, &wanted);
 
-    if (!admission->accept.acceptable) {
-        return not_acceptable(r);
-    }
-    refused = read_json(r, true, &text, &json);
     if (refused.status != OK) {
-        return refuse(r, &refused);
+        return refuse(r, refused);
     }
     if (precondition_fails(r, admission)) {
         return stale(r);
     }
-    fields = users_account_read(json, USERS_ACCOUNT_UPDATE, admission->prefer.strict, faults);
-    judge_version(r, &admission->accept, faults);
-    status = users_store_update(r, admission->principal.user, fields, text,
-                                required_tags(admission), faults->nelts == 0, &change);
-    json_decref(fields);
+    status = users_store_update(r, admission->principal.user, wanted.fields, wanted.text,
+                                required_tags(admission), wanted.faults->nelts == 0, &change);
     if (status != USERS_DB_OK) {
         return fail(r, status);
     }
@@ -321,7 +321,7 @@ static int update(request_rec *r, const users_admission *admission)
     case USERS_CHANGE_ABSENT:
         return users_reply_error(r, HTTP_FORBIDDEN, "the account is suspended");
     default:
-        return reply_faults(r, faults, change.faults);
+        return reply_faults(r, wanted.faults, change.faults);
     }
 }
 
@@ -355,33 +355,25 @@ static int reply_conflict(request_rec *r, users_outcome outcome)
 
 static int enrol(request_rec *r, const users_admission *admission)
 {
-    apr_array_header_t *faults = apr_array_make(r->pool, 2, sizeof(users_fault));
-    const char *name = users_credential_generate(NAME_OCTETS, r->pool);
-    const char *secret = users_credential_generate(SECRET_OCTETS, r->pool);
+    const char *name;
+    const char *secret;
     unsigned char digest[USERS_DIGEST_LENGTH];
+    submission wanted;
     users_change change;
     users_db_status status;
-    json_t *json;
-    json_t *fields;
-    char *text;
-    refusal refused;
+    refusal refused = read_submission(r, admission, &wanted);
 
-    if (!admission->accept.acceptable) {
-        return not_acceptable(r);
-    }
-    refused = read_json(r, false, &text, &json);
     if (refused.status != OK) {
-        return refuse(r, &refused);
+        return refuse(r, refused);
     }
+    name = users_credential_generate(NAME_OCTETS, r->pool);
+    secret = users_credential_generate(SECRET_OCTETS, r->pool);
     if (!name || !secret || !users_credential_digest(secret, digest)) {
         return fail(r, USERS_DB_FAILED);
     }
-    fields = users_account_read(json, USERS_ACCOUNT_CREATE, admission->prefer.strict, faults);
-    judge_version(r, &admission->accept, faults);
-    status =
-        users_store_register(r, admission->principal.application, fields, text,
-                             admission->idempotency_key, name, digest, faults->nelts == 0, &change);
-    json_decref(fields);
+    status = users_store_register(r, admission->principal.application, wanted.fields, wanted.text,
+                                  admission->idempotency_key, name, digest,
+                                  wanted.faults->nelts == 0, &change);
     if (status != USERS_DB_OK) {
         return fail(r, status);
     }
@@ -390,7 +382,7 @@ static int enrol(request_rec *r, const users_admission *admission)
     case USERS_CHANGE_REPEATED:
         return reply_registered(r, admission, &change, name, secret);
     case USERS_CHANGE_INVALID:
-        return reply_faults(r, faults, change.faults);
+        return reply_faults(r, wanted.faults, change.faults);
     default:
         return reply_conflict(r, change.outcome);
     }
