@@ -1,6 +1,7 @@
 # The module answers, and the seed's example is what user 1 sees.
 
 use v5.36;
+use JSON::PP ();
 use Users::Test;
 
 my $server = Users::Test->start;
@@ -20,7 +21,7 @@ is_deeply $answer->{json}{user}, {
     country      => 'US',
     timezone     => 'America/Los_Angeles',
     currency     => { code => 'USD', symbol => '$' },
-    c_sftp_pass  => $answer->{json}{user}{c_sftp_pass},
+    c_sftp_pass  => JSON::PP::false,
     zip          => undef,
     vat          => undef,
     state        => undef,
