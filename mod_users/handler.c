@@ -50,9 +50,6 @@ static int refuse(request_rec *r, refusal refused)
     if (refused.status == AP_FILTER_ERROR) {
         return AP_FILTER_ERROR; /* a filter has answered already */
     }
-    if (ap_status_drops_connection(refused.status)) {
-        r->connection->keepalive = AP_CONN_CLOSE; /* the rest of the body stays unread */
-    }
     return users_reply_error(r, refused.status, refused.sentence);
 }
 
