@@ -139,6 +139,16 @@ static const char *set_octets(cmd_parms *cmd, void *location, const char *value)
     return set_number(cmd, value, BODY_LIMIT);
 }
 
+static const char *set_lanes(cmd_parms *cmd, void *location, const char *value)
+{
+    (void)location;
+    if (strcmp(value, "0") == 0) {
+        users_settings_of(cmd->server)->read_lanes = USERS_LANES_OFF;
+        return NULL;
+    }
+    return set_number(cmd, value, CONNECTIONS_LIMIT);
+}
+
 static const char *set_challenge(cmd_parms *cmd, void *location, const char *value)
 {
     int chosen = 0;
@@ -322,6 +332,9 @@ const command_rec users_directives[] = {
                      "How long one host of UsersDB may take to connect (default: 1s)"),
     SERVER_DIRECTIVE("UsersDBTimeout", set_duration, db_timeout,
                      "How long a statement may take (default: 3s)"),
+    SERVER_DIRECTIVE("UsersReadLanes", set_lanes, read_lanes,
+                     "Statements of a child that serve concurrent reads together; 0: a statement "
+                     "for each read (default: 1)"),
     SERVER_DIRECTIVE("UsersChallenge", set_challenge, challenge,
                      "What a 401 asks for: both (default) or bearer"),
     SERVER_DIRECTIVE("UsersRealm", set_realm, realm, "The realm that a 401 names (default: users)"),

@@ -30,6 +30,8 @@ typedef enum {
     USERS_DUPLICATES_CONFLICT /* it gets a 409 */
 } users_duplicates;
 
+#define USERS_LANES_OFF (-1) /* of read_lanes: each look-up makes its own trip */
+
 /*
  * Every setting of a server, once: type, name, default. Defaults of zero are found by
  * users_directives_check() or stay absent.
@@ -40,16 +42,17 @@ typedef enum {
             setting(apr_interval_time_t, db_acquire_timeout, apr_time_from_sec(3))                 \
                 setting(apr_interval_time_t, db_connect_timeout, apr_time_from_sec(1))             \
                     setting(apr_interval_time_t, db_timeout, apr_time_from_sec(3))                 \
-                        setting(users_challenge, challenge, USERS_CHALLENGE_BOTH)                  \
-                            setting(const char *, realm, "users")                                  \
-                                setting(const char *, host_name, NULL)                             \
-                                    setting(int, max_body, 64 * 1024)                              \
-                                        setting(const char *, default_currency, "USD")             \
-                                            setting(const char *, default_locale, "en")            \
-                                                setting(users_duplicates, duplicates,              \
-                                                        USERS_DUPLICATES_CREATE)
+                        setting(int, read_lanes, 1)                                                \
+                            setting(users_challenge, challenge, USERS_CHALLENGE_BOTH)              \
+                                setting(const char *, realm, "users")                              \
+                                    setting(const char *, host_name, NULL)                         \
+                                        setting(int, max_body, 64 * 1024)                          \
+                                            setting(const char *, default_currency, "USD")         \
+                                                setting(const char *, default_locale, "en")        \
+                                                    setting(users_duplicates, duplicates,          \
+                                                            USERS_DUPLICATES_CREATE)
 
-struct users_pool;
+struct users_database; /* store.c */
 
 typedef struct {
 #define USERS_SETTING_DECLARE(type, name, fallback) type name;
@@ -57,9 +60,9 @@ typedef struct {
 #undef USERS_SETTING_DECLARE
 
     apr_array_header_t
-        *paths;              /* const char *: the endpoints served here and in main's <Location>s */
-    const char *password;    /* what the program of password=exec: printed; else NULL */
-    struct users_pool *pool; /* this child's connections; NULL without UsersDB */
+        *paths;           /* const char *: the endpoints served here and in main's <Location>s */
+    const char *password; /* what the program of password=exec: printed; else NULL */
+    struct users_database *database; /* this child's; NULL without UsersDB */
 } users_settings;
 
 typedef struct {

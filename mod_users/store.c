@@ -1,9 +1,12 @@
 #include "store.h"
 
+#include "combine.h"
 #include "settings.h"
 
+#include <apr_atomic.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
+#include <arpa/inet.h>
 #include <endian.h>
 #include <http_log.h>
 #include <stdlib.h>
@@ -14,10 +17,12 @@ APLOG_USE_MODULE(users);
  * One trip for a credential, its owner and, on demand, the owner's account. A suspended
  * account still has its row: the answer differs from that to an unknown credential.
  */
+#define TOKEN_COLUMNS                                                                              \
+    "select t.application_id, t.user_id, array_to_string(t.scopes, ' '), a.suspended, "
 #define FIND_TOKEN(document)                                                                       \
-    "select t.application_id, t.user_id, array_to_string(t.scopes, ' '), a.suspended, " document   \
-    " from users_api.token t left join users_api.account a on a.user_id = t.user_id"               \
-    " where t.digest = $1"
+    TOKEN_COLUMNS document                                                                         \
+        " from users_api.token t left join users_api.account a on a.user_id = t.user_id"           \
+        " where t.digest = $1"
 #define FIND_CREDENTIAL(document)                                                                  \
     "select c.user_id, a.suspended, c.secret_digest, c.secret_hash, " document                     \
     " from users_api.credential c join users_api.account a on a.user_id = c.user_id"               \
@@ -29,6 +34,15 @@ static const users_statement find_token_account = {1, "find_token_account",
 static const users_statement find_credential = {2, "find_credential", FIND_CREDENTIAL("null"), 1};
 static const users_statement find_credential_account = {3, "find_credential_account",
                                                         FIND_CREDENTIAL("a.document"), 1};
+/* Many tokens at once; the joins are lateral so that a plan for any number stays on the indexes. */
+static const users_statement find_tokens = {
+    6, "find_tokens",
+    TOKEN_COLUMNS
+    "a.document, asked.number"
+    " from unnest($1::bytea[]) with ordinality asked (digest, number)"
+    " cross join lateral (select * from users_api.token where digest = asked.digest) t"
+    " left join lateral (select * from users_api.account where user_id = t.user_id) a on true",
+    1};
 static const users_statement update_account = {
     4, "update_account",
     "select outcome, faults::text, document from users_api.update_account($1, $2, $3, $4, $5)", 5};
@@ -38,14 +52,37 @@ static const users_statement register_account = {
     " from users_api.register_account($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     11};
 
-/* Pools */
+/* Databases */
+
+struct users_database {
+    users_pool *pool;
+    users_combiner *tokens; /* look-ups that share a trip; NULL: each makes its own */
+    const users_settings *settings;
+};
 
 static bool same_database(const users_settings *a, const users_settings *b)
 {
     return strcmp(a->conninfo, b->conninfo) == 0 && a->db_keep == b->db_keep &&
            a->db_max == b->db_max && a->db_exptime == b->db_exptime &&
            a->db_acquire_timeout == b->db_acquire_timeout &&
-           a->db_connect_timeout == b->db_connect_timeout && a->db_timeout == b->db_timeout;
+           a->db_connect_timeout == b->db_connect_timeout && a->db_timeout == b->db_timeout &&
+           a->read_lanes == b->read_lanes;
+}
+
+static users_trip find_tokens_together;
+
+static struct users_database *open_database(apr_pool_t *pchild, server_rec *s,
+                                            const users_settings *settings)
+{
+    struct users_database *database = apr_pcalloc(pchild, sizeof(*database));
+
+    database->settings = settings;
+    database->pool = users_pool_create(pchild, s, settings);
+    if (settings->read_lanes > 0) {
+        database->tokens =
+            users_combiner_create(pchild, settings->read_lanes, find_tokens_together, database);
+    }
+    return database->pool ? database : NULL;
 }
 
 void users_store_open(apr_pool_t *pchild, server_rec *s)
@@ -57,16 +94,50 @@ void users_store_open(apr_pool_t *pchild, server_rec *s)
         if (!settings->conninfo || !settings->paths->nelts) {
             continue;
         }
-        while (other != vhost && !(users_settings_of(other)->pool &&
+        while (other != vhost && !(users_settings_of(other)->database &&
                                    same_database(users_settings_of(other), settings))) {
             other = other->next;
         }
-        settings->pool = other == vhost ? users_pool_create(pchild, vhost, settings)
-                                        : users_settings_of(other)->pool;
+        settings->database = other == vhost ? open_database(pchild, vhost, settings)
+                                            : users_settings_of(other)->database;
     }
 }
 
 /* Running */
+
+/* On USERS_DB_OK *result is the caller's; otherwise it is NULL. */
+static users_db_status run(struct users_database *database, const users_statement *statement,
+                           const users_parameter *parameters, PGresult **result, bool *was_idle)
+{
+    users_connection *connection;
+    users_db_status status;
+
+    *result = NULL;
+    *was_idle = false;
+    status = database ? users_pool_acquire(database->pool, &connection) : USERS_DB_UNAVAILABLE;
+    if (status == USERS_DB_OK) {
+        *was_idle = users_connection_was_idle(connection);
+        status = users_connection_run(connection, statement, parameters, result);
+        users_connection_release(connection);
+    }
+    return status;
+}
+
+/*
+ * A read may run twice: a connection that lay idle can have died unnoticed. The loss has
+ * closed its idle siblings, so the second run is on a fresh one.
+ */
+static users_db_status run_read(struct users_database *database, const users_statement *statement,
+                                const users_parameter *parameters, PGresult **result)
+{
+    bool was_idle;
+    users_db_status status = run(database, statement, parameters, result, &was_idle);
+
+    if (status == USERS_DB_LOST && was_idle) {
+        status = run(database, statement, parameters, result, &was_idle);
+    }
+    return status;
+}
 
 static apr_status_t clear_result(void *result)
 {
@@ -74,95 +145,185 @@ static apr_status_t clear_result(void *result)
     return APR_SUCCESS;
 }
 
-/* Run on a connection of this server's pool. *result lives as long as the request. */
-static users_db_status run(request_rec *r, const users_statement *statement,
-                           const users_parameter *parameters, PGresult **result, bool *was_idle)
-{
-    users_pool *pool = users_settings_of(r->server)->pool;
-    users_connection *connection;
-    users_db_status status;
-
-    *was_idle = false;
-    status = pool ? users_pool_acquire(pool, &connection) : USERS_DB_UNAVAILABLE;
-    if (status != USERS_DB_OK) {
-        return status;
-    }
-    *was_idle = users_connection_was_idle(connection);
-    status = users_connection_run(connection, statement, parameters, result);
-    users_connection_release(connection);
-    if (status == USERS_DB_OK) {
-        apr_pool_cleanup_register(r->pool, *result, clear_result, apr_pool_cleanup_null);
-    }
-    return status;
-}
-
-/*
- * A read may run twice: a connection that lay idle can have died unnoticed. The loss has
- * closed its idle siblings, so the second run is on a fresh one. This is where concurrent
- * look-ups will share a trip.
- */
-static users_db_status run_read(request_rec *r, const users_statement *statement,
-                                const users_parameter *parameters, PGresult **result)
-{
-    bool was_idle;
-    users_db_status status = run(r, statement, parameters, result, &was_idle);
-
-    if (status == USERS_DB_LOST && was_idle) {
-        status = run(r, statement, parameters, result, &was_idle);
-    }
-    return status;
-}
-
-/* A change never does: it may have been committed before its connection was lost. */
+/* A change never runs twice: it may have been committed before its connection was lost. */
 static users_db_status run_change(request_rec *r, const users_statement *statement,
                                   const users_parameter *parameters, PGresult **result)
 {
     bool was_idle;
+    users_db_status status =
+        run(users_settings_of(r->server)->database, statement, parameters, result, &was_idle);
 
-    return run(r, statement, parameters, result, &was_idle);
+    apr_pool_cleanup_register(r->pool, *result, clear_result, apr_pool_cleanup_null);
+    return status;
 }
 
 /* Decoding: results come in binary format, whose text has a NUL behind it all the same. */
 
-static const char *text_at(const PGresult *result, int column)
+static const char *text_at(const PGresult *result, int row, int column)
 {
-    return PQgetisnull(result, 0, column) ? NULL : PQgetvalue(result, 0, column);
+    return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
 }
 
-static apr_int64_t int8_at(const PGresult *result, int column)
+static apr_int64_t int8_at(const PGresult *result, int row, int column)
 {
     apr_uint64_t number = 0;
 
-    if (!PQgetisnull(result, 0, column)) {
-        memcpy(&number, PQgetvalue(result, 0, column), sizeof(number));
+    if (!PQgetisnull(result, row, column)) {
+        memcpy(&number, PQgetvalue(result, row, column), sizeof(number));
     }
     return (apr_int64_t)be64toh(number);
 }
 
-static bool bool_at(const PGresult *result, int column)
+static bool bool_at(const PGresult *result, int row, int column)
 {
-    return !PQgetisnull(result, 0, column) && *PQgetvalue(result, 0, column);
+    return !PQgetisnull(result, row, column) && *PQgetvalue(result, row, column);
+}
+
+/* Look-ups */
+
+static users_principal token_at(const PGresult *result, int row)
+{
+    return (users_principal){.application = int8_at(result, row, 0),
+                             .user = int8_at(result, row, 1),
+                             .scopes = text_at(result, row, 2),
+                             .suspended = bool_at(result, row, 3),
+                             .document = text_at(result, row, 4),
+                             .document_length = (apr_size_t)PQgetlength(result, row, 4)};
+}
+
+/* The rows of a shared trip: each request reads its own, and the last one frees them all. */
+typedef struct {
+    PGresult *result;
+    apr_uint32_t readers;
+} shared_rows;
+
+static apr_status_t leave_rows(void *data)
+{
+    shared_rows *rows = data;
+
+    if (!apr_atomic_dec32(&rows->readers)) {
+        PQclear(rows->result);
+        free(rows);
+    }
+    return APR_SUCCESS;
+}
+
+/* What a shared trip brought for one token. */
+typedef struct {
+    users_db_status status;
+    bool alone;        /* it failed, perhaps by another's fault: to be tried without company */
+    shared_rows *rows; /* NULL: there is no such token */
+    int row;
+} token_answer;
+
+/* The digests as an array in PostgreSQL's binary format (array_recv). Returns its octets. */
+static int pack_digests(users_ticket **tickets, int count, char *array)
+{
+    apr_uint32_t header[] = {htonl(1), 0, htonl(17), htonl((apr_uint32_t)count), htonl(1)};
+    apr_uint32_t length = htonl(USERS_DIGEST_LENGTH);
+    char *end = array + sizeof(header);
+
+    memcpy(array, header, sizeof(header)); /* dimensions, no nulls, bytea, size, lower bound */
+    for (int i = 0; i < count; i++) {
+        memcpy(end, &length, sizeof(length));
+        memcpy(end + sizeof(length), tickets[i]->question, USERS_DIGEST_LENGTH);
+        end += sizeof(length) + USERS_DIGEST_LENGTH;
+    }
+    return (int)(end - array);
+}
+
+/* Give each ticket its row; those without one found no token. Takes the result over. */
+static users_db_status hand_out(PGresult *result, users_ticket **tickets)
+{
+    int found = PQntuples(result);
+    shared_rows *rows = found ? malloc(sizeof(*rows)) : NULL;
+
+    if (!rows) {
+        PQclear(result);
+        return found ? USERS_DB_FAILED : USERS_DB_OK;
+    }
+    *rows = (shared_rows){result, (apr_uint32_t)found};
+    for (int row = 0; row < found; row++) {
+        token_answer *answer = tickets[int8_at(result, row, 5) - 1]->answer;
+
+        answer->rows = rows;
+        answer->row = row;
+    }
+    return USERS_DB_OK;
+}
+
+/* A trip of users_combine(). */
+static void find_tokens_together(void *context, users_ticket **tickets, int count)
+{
+    char array[5 * 4 + USERS_BATCH_MAX * (4 + USERS_DIGEST_LENGTH)];
+    users_parameter parameters[] = {{array, pack_digests(tickets, count, array)}};
+    PGresult *result;
+    users_db_status status = run_read(context, &find_tokens, parameters, &result);
+
+    for (int i = 0; i < count; i++) {
+        *(token_answer *)tickets[i]->answer = (token_answer){.status = USERS_DB_OK};
+    }
+    if (status == USERS_DB_OK) {
+        status = hand_out(result, tickets);
+    }
+    for (int i = 0; i < count; i++) {
+        token_answer *answer = tickets[i]->answer;
+
+        answer->status = status;
+        answer->alone = status == USERS_DB_FAILED && count > 1;
+    }
+}
+
+static users_db_status find_token_alone(request_rec *r, const unsigned char *digest,
+                                        const users_statement *statement, bool *found,
+                                        users_principal *principal)
+{
+    users_parameter parameters[] = {{(const char *)digest, USERS_DIGEST_LENGTH}};
+    PGresult *result;
+    users_db_status status =
+        run_read(users_settings_of(r->server)->database, statement, parameters, &result);
+
+    apr_pool_cleanup_register(r->pool, result, clear_result, apr_pool_cleanup_null);
+    *found = status == USERS_DB_OK && PQntuples(result) == 1;
+    if (*found) {
+        *principal = token_at(result, 0);
+    }
+    return status;
+}
+
+static users_db_status find_token_in_company(request_rec *r, const unsigned char *digest,
+                                             bool *found, users_principal *principal)
+{
+    const struct users_database *database = users_settings_of(r->server)->database;
+    apr_time_t deadline = apr_time_now() + database->settings->db_acquire_timeout;
+    token_answer answer;
+    users_ticket ticket = {.question = digest, .answer = &answer};
+
+    if (!users_combine(database->tokens, &ticket, deadline)) {
+        return USERS_DB_UNAVAILABLE;
+    }
+    if (answer.alone) {
+        return find_token_alone(r, digest, &find_token_account, found, principal);
+    }
+    *found = answer.rows != NULL;
+    if (*found) {
+        apr_pool_cleanup_register(r->pool, answer.rows, leave_rows, apr_pool_cleanup_null);
+        *principal = token_at(answer.rows->result, answer.row);
+    }
+    return answer.status;
 }
 
 users_db_status users_store_find_token(request_rec *r,
                                        const unsigned char digest[USERS_DIGEST_LENGTH],
                                        bool with_document, bool *found, users_principal *principal)
 {
-    users_parameter parameters[] = {{(const char *)digest, USERS_DIGEST_LENGTH}};
-    PGresult *result;
-    users_db_status status =
-        run_read(r, with_document ? &find_token_account : &find_token, parameters, &result);
+    const struct users_database *database = users_settings_of(r->server)->database;
 
-    *found = status == USERS_DB_OK && PQntuples(result) == 1;
-    if (*found) {
-        *principal = (users_principal){.application = int8_at(result, 0),
-                                       .user = int8_at(result, 1),
-                                       .scopes = text_at(result, 2),
-                                       .suspended = bool_at(result, 3),
-                                       .document = text_at(result, 4),
-                                       .document_length = (apr_size_t)PQgetlength(result, 0, 4)};
+    if (with_document && database && database->tokens) {
+        return find_token_in_company(r, digest, found, principal);
     }
-    return status;
+    return find_token_alone(r, digest, with_document ? &find_token_account : &find_token, found,
+                            principal);
 }
 
 users_db_status users_store_find_credential(request_rec *r, const char *name, bool with_document,
@@ -171,21 +332,22 @@ users_db_status users_store_find_credential(request_rec *r, const char *name, bo
 {
     users_parameter parameters[] = {{name, 0}};
     PGresult *result;
-    users_db_status status = run_read(
-        r, with_document ? &find_credential_account : &find_credential, parameters, &result);
+    users_db_status status =
+        run_read(users_settings_of(r->server)->database,
+                 with_document ? &find_credential_account : &find_credential, parameters, &result);
 
-    if (status == USERS_DB_INVALID) { /* a name that is no UTF-8, which nobody has */
+    apr_pool_cleanup_register(r->pool, result, clear_result, apr_pool_cleanup_null);
+    if (status == USERS_DB_INVALID) { /* a name that the database's encoding does not have */
         status = USERS_DB_OK;
-        result = NULL;
     }
-    *found = status == USERS_DB_OK && PQntuples(result) == 1;
+    *found = result && PQntuples(result) == 1;
     if (*found) {
-        *principal = (users_principal){.user = int8_at(result, 0),
-                                       .suspended = bool_at(result, 1),
-                                       .document = text_at(result, 4),
+        *principal = (users_principal){.user = int8_at(result, 0, 0),
+                                       .suspended = bool_at(result, 0, 1),
+                                       .document = text_at(result, 0, 4),
                                        .document_length = (apr_size_t)PQgetlength(result, 0, 4)};
-        *secret = (users_secret){.digest = (const unsigned char *)text_at(result, 2),
-                                 .hash = text_at(result, 3)};
+        *secret = (users_secret){.digest = (const unsigned char *)text_at(result, 0, 2),
+                                 .hash = text_at(result, 0, 3)};
     }
     return status;
 }
@@ -212,18 +374,18 @@ static apr_status_t release_json(void *json)
 /* The columns that both changes have: outcome, faults, document. */
 static users_db_status decode_change(request_rec *r, const PGresult *result, users_change *change)
 {
-    const char *word = PQntuples(result) == 1 ? text_at(result, 0) : NULL;
+    const char *word = PQntuples(result) == 1 ? text_at(result, 0, 0) : NULL;
 
     *change = (users_change){.document = NULL};
     for (size_t i = 0; word && i < sizeof(outcomes) / sizeof(*outcomes); i++) {
         if (strcmp(word, outcomes[i].word) == 0) {
             change->outcome = outcomes[i].outcome;
-            if (text_at(result, 1)) {
-                change->faults = json_loads(text_at(result, 1), 0, NULL);
+            if (text_at(result, 0, 1)) {
+                change->faults = json_loads(text_at(result, 0, 1), 0, NULL);
                 apr_pool_cleanup_register(r->pool, change->faults, release_json,
                                           apr_pool_cleanup_null);
             }
-            change->document = text_at(result, 2);
+            change->document = text_at(result, 0, 2);
             change->document_length = (apr_size_t)PQgetlength(result, 0, 2);
             return USERS_DB_OK;
         }
@@ -298,7 +460,7 @@ users_db_status users_store_register(request_rec *r, apr_int64_t application, co
         status = decode_change(r, result, change);
     }
     if (status == USERS_DB_OK) {
-        change->labels = text_at(result, 3);
+        change->labels = text_at(result, 0, 3);
     }
     return status;
 }
