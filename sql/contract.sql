@@ -102,9 +102,9 @@ comment on function users_api.entity_tag is
 create or replace function users.fault(p_field text, p_text text) returns jsonb
 language sql immutable
 as $$
-  select jsonb_build_array(jsonb_build_object('field', p_field, 'text', p_text))
+  select jsonb_build_object('field', p_field, 'text', p_text)
 $$;
-comment on function users.fault is 'A list with one thing that is wrong with a request; lists are joined with ||.';
+comment on function users.fault is 'One thing that is wrong with a request: a member of a list of faults.';
 
 create or replace function users.is_known_locale(p_locale text) returns boolean
 language sql stable strict
@@ -157,6 +157,7 @@ declare
   v_taken constant jsonb := users.fault('email', 'has already been taken');
   v_patch constant jsonb := p_request #> '{user,merge_labels}';
   v_account users.account;
+  v_labels jsonb;
 begin
   select * into v_account
   from users.account
@@ -178,9 +179,9 @@ begin
     return;
   end if;
 
+  v_labels := users.merged_labels(v_account.labels, v_patch);
   v_account := jsonb_populate_record(v_account, p_fields);
-  v_account.labels := users.merged_labels(v_account.labels, v_patch);
-  faults := users.faults(p_fields, case when v_patch is not null then v_account.labels end);
+  faults := users.faults(p_fields, case when v_patch is not null then v_labels end);
   if exists (
     select from users.account where lower(email) = lower(v_account.email) and id <> p_user_id
   ) then
@@ -209,12 +210,12 @@ begin
         company_name = v_account.company_name,
         phone = v_account.phone,
         currency = v_account.currency,
-        labels = v_account.labels,
+        labels = v_labels,
         updated_at = date_trunc('milliseconds', greatest(clock_timestamp(), updated_at + interval '1 ms'))
       where id = p_user_id;
     exception when unique_violation then -- the address went to another account meanwhile
       outcome := 'invalid';
-      faults := v_taken;
+      faults := faults || v_taken;
       return next;
       return;
     end;
@@ -395,7 +396,7 @@ begin
       case v_constraint
         when 'account_external_id' then -- taken since we looked
           outcome := 'invalid';
-          faults := v_taken;
+          faults := faults || v_taken;
         when 'provider_account_pkey' then
           outcome := 'duplicate';
         else

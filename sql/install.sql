@@ -16,7 +16,7 @@ do $$
 begin
   if current_setting('server_encoding') <> 'UTF8' then
     raise exception 'mod_users needs a database in UTF-8, not %', current_setting('server_encoding')
-      using hint = 'createdb --encoding=UTF8 --template=template0 …';
+      using hint = 'createdb --encoding=UTF8 --template=template0 DATABASE';
   end if;
 end
 $$;
