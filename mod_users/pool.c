@@ -84,8 +84,9 @@ static int list_length(const char *list)
 
 /*
  * The settings of a session stand in its startup packet: nothing is left to a SET that
- * a pooled session could lose. The server gives up a statement before we do, so that its connection
- * survives. The administrator's own options come last and win.
+ * a pooled session could lose. All the contract's work is index look-ups. The server gives up a
+ * statement before we do, so that its connection survives. The administrator's own options come
+ * last and win.
  */
 static const char *session_options(const users_settings *settings, const char *own,
                                    apr_pool_t *pool)
@@ -95,7 +96,7 @@ static const char *session_options(const users_settings *settings, const char *o
     apr_interval_time_t lock = deadline * 8 / 10;
 
     return apr_psprintf(pool,
-                        "-c plan_cache_mode=force_generic_plan -c jit=off"
+                        "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1"
                         " -c statement_timeout=%" APR_TIME_T_FMT " -c lock_timeout=%" APR_TIME_T_FMT
                         " -c idle_in_transaction_session_timeout=%" APR_TIME_T_FMT "%s%s",
                         statement ? statement : 1, lock ? lock : 1, deadline, own ? " " : "",
