@@ -75,12 +75,11 @@ use Cwd            qw(abs_path);
 use File::Basename qw(dirname);
 use File::Temp     qw();
 use IO::Socket::INET;
-use POSIX  qw(WNOHANG);
 use parent qw(Exporter);
 use Test::More import => ['!done_testing'];
 use Users::Test::Client;
 use Users::Test::Postgres;
-use Users::Test::Process qw(DEADLINE reap run slurp spawn wait_until);
+use Users::Test::Process qw(DEADLINE end end_all ended run slurp spawn wait_until);
 
 use constant {
     READ_TOKEN     => 'read-token-of-user-1',
@@ -114,19 +113,20 @@ sub done_testing {
     Test::More::done_testing();
 }
 
-# Nothing outlives the script, however it ends.
-for my $name (qw(HUP INT TERM ALRM)) {
-    $SIG{$name} = sub ($signal) { die "SIG$signal\n" };
+# Nothing outlives the script, however it ends: exit runs END, past any eval.
+for my $name (qw(HUP INT PIPE TERM ALRM)) {
+    $SIG{$name} = sub ($signal) { warn "SIG$signal\n"; exit 1 };
 }
 alarm 20 * DEADLINE;
 
 END {
     my $status = $?;
     alarm 0;
+    local $SIG{PIPE} = 'IGNORE';    # nobody may be reading any more
+    end_all();
     for my $server (@servers) {
+        $server->postgres->stop('immediate') if $server->postgres->running;
         $server->_show_log unless Test::More->builder->is_passing;
-        $server->_end_httpd if $server->{pid};
-        $server->postgres->stop('immediate') if $server->postgres && $server->postgres->running;
     }
     $? = $status;
 }
@@ -134,10 +134,14 @@ END {
 sub new ($class, %option) {
     my $dir = File::Temp->newdir('users-XXXXXX', DIR => '/tmp', CLEANUP => !$ENV{USERS_TEST_KEEP});
     chmod 0755, $dir;
-    my $self = bless { dir => $dir, run => 0 }, $class;
+    my $self = bless {
+        dir      => $dir,
+        run      => 0,
+        postgres => Users::Test::Postgres->new("$dir/pg"),
+    }, $class;
     push @servers, $self;
     mkdir "$dir/htdocs";
-    $self->{postgres} = Users::Test::Postgres->new("$dir/pg");
+    $self->postgres->create;
     $self->postgres->install(
         $_, "$SOURCE/sql",
         read_token     => READ_TOKEN,
@@ -191,7 +195,7 @@ sub _try_to_start ($self, %config) {
     $self->{pid} = spawn([$self->_command, '-f', $conf], map { $self->_file($_) } qw(stdout stderr));
     my $ready = wait_until(
         sub {
-            return 'ended' if waitpid($self->{pid}, WNOHANG) != 0;
+            return 'ended' if defined ended($self->{pid});
             return 'ready' if $self->_is_ready;
         },
         'httpd to start'
@@ -231,21 +235,9 @@ sub graceful ($self) {
 
 sub stop ($self) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    my $status = $self->_end_httpd;
-    is($status, 0, 'httpd ends well');
+    is(end(delete $self->{pid}), 0, 'httpd ends well');
     $self->_test_log;
     $self->_test_memcheck if $self->single_process;
-}
-
-# Returns httpd's exit status.
-sub _end_httpd ($self) {
-    my $pid = delete $self->{pid};
-    kill TERM => $pid;
-    my $status = reap($pid);
-    return $status if defined $status;
-    kill KILL => $pid;
-    reap($pid);
-    return 'killed, it did not end by itself';
 }
 
 sub _free_port {

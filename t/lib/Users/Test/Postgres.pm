@@ -13,11 +13,16 @@ my $ME    = getpwuid $>;
 my $OWNER = $> == 0 ? 'postgres' : $ME;
 my $HTTPD = $> == 0 ? 'www-data' : $ME;
 
-# Make and start a cluster. dir: must be short (a socket's path has at most 107 bytes) and
+# dir: of a cluster to be made; must be short (a socket's path has at most 107 bytes) and
 # open to httpd's user.
 sub new ($class, $dir) {
+    return bless { dir => $dir, data => "$dir/data" }, $class;
+}
+
+# Make and start the cluster.
+sub create ($self) {
     $BIN or die "no PostgreSQL server below /usr/lib/postgresql\n";
-    my $self = bless { dir => $dir, data => "$dir/data" }, $class;
+    my $dir = $self->{dir};
     mkdir $dir or die "$dir: $!\n";
     chown +(getpwnam $OWNER)[2, 3], $dir;
     $self->_run_as_owner("$BIN/initdb", '--no-sync', '--encoding=UTF8', '--locale=C.UTF-8',
@@ -31,7 +36,6 @@ sub new ($class, $dir) {
     $self->_append('pg_ident.conf', "users $ME postgres\n", "users $HTTPD mod_users\n");
     $self->_write('pg_hba.conf', "local all all peer map=users\n");
     $self->start;
-    return $self;
 }
 
 sub start ($self) {

@@ -7,16 +7,21 @@ use Exporter qw(import);
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(sleep time);
 
-our @EXPORT_OK = qw(DEADLINE reap run slurp spawn wait_until);
+our @EXPORT_OK = qw(DEADLINE end end_all ended reap run slurp spawn wait_until);
 
 # Seconds that anything waited for may take; memcheck slows httpd down some twenty times.
 use constant DEADLINE => $ENV{USERS_TEST_VALGRIND} ? 300 : 30;
+
+my %running;    # by process id
 
 # Start a program in / (the checkout may be out of another user's sight) with its output
 # going to files. Returns its process id.
 sub spawn ($command, $stdout, $stderr) {
     defined(my $pid = fork) or die "fork: $!";
-    return $pid if $pid;
+    if ($pid) {
+        $running{$pid} = 1;
+        return $pid;
+    }
     open STDIN,  '<',  '/dev/null';
     open STDOUT, '>>', $stdout;
     open STDERR, '>>', $stderr;
@@ -26,11 +31,32 @@ sub spawn ($command, $stdout, $stderr) {
     POSIX::_exit(127);
 }
 
-# Wait for the end of a program. Returns its exit status as the shell counts it, undef where
-# it doesn't end in time.
-sub reap ($pid) {
-    wait_until(sub { waitpid($pid, WNOHANG) != 0 }, undef) or return undef;
+# The exit status, as the shell counts it, of a program that has ended; undef while it runs.
+sub ended ($pid) {
+    return if waitpid($pid, WNOHANG) == 0;
+    delete $running{$pid};
     return $? & 127 ? 128 + ($? & 127) : $? >> 8;
+}
+
+# Wait for the end of a program. Returns its exit status, undef where it doesn't end in time.
+sub reap ($pid) {
+    my $status;
+    wait_until(sub { defined($status = ended($pid)) }, undef);
+    return $status;
+}
+
+# Tell a program to end. Returns its exit status.
+sub end ($pid) {
+    kill TERM => $pid;
+    my $status = reap($pid);
+    return $status if defined $status;
+    kill KILL => $pid;
+    reap($pid);
+    return 'killed, since it did not end by itself';
+}
+
+sub end_all () {
+    end($_) for keys %running;
 }
 
 # Run a program to its end. Returns its exit status, standard output and standard error.
