@@ -4,7 +4,7 @@ package Users::Test::Process;
 
 use v5.36;
 use Exporter qw(import);
-use POSIX qw(WNOHANG);
+use POSIX       qw(WNOHANG);
 use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw(DEADLINE end end_all ended reap run slurp spawn wait_until);
@@ -22,6 +22,7 @@ sub spawn ($command, $stdout, $stderr) {
         $running{$pid} = 1;
         return $pid;
     }
+    POSIX::setsid();    # prefork ends its children by a signal to its process group
     open STDIN,  '<',  '/dev/null';
     open STDOUT, '>>', $stdout;
     open STDERR, '>>', $stderr;
