@@ -1,0 +1,346 @@
+# What the directives take and refuse.
+
+use v5.36;
+use Cwd            qw(abs_path);
+use File::Basename qw(dirname);
+use Users::Test;
+
+my $SOURCE = $ENV{USERS_SRCDIR} // abs_path(dirname(__FILE__) . '/../..');
+
+my $server = Users::Test->new;
+
+sub write_file ($name, $text, $mode = 0644) {
+    my $path = $server->dir . "/$name";
+    open my $file, '>', $path or die "$path: $!\n";
+    print $file $text;
+    close $file;
+    chmod $mode, $path;
+    return $path;
+}
+
+sub read_lines ($path) {
+    open my $file, '<', $path or return;
+    return <$file>;
+}
+
+# The directives of conf/users.conf: name => { value, active, default }; default is what the
+# comment above it calls so, otherwise the value that is commented out.
+sub reference () {
+    my (%reference, $comment);
+    for (read_lines("$SOURCE/conf/users.conf")) {
+        $comment = '' if /^$/;
+        if (my ($off, $name, $value) = /^\s*(#?)(Users\w+) "?([^"\n]*)"?$/) {
+            my ($words) = $comment =~ s/\bDefault: (\w+)// ? $1 : ();
+            $reference{$name} = { value => $value, active => !$off, default => $words // $value };
+        } elsif (/^#(.*)$/) {
+            $comment .= $1;
+        }
+    }
+    return \%reference;
+}
+
+# What httpd knows of the module's directives: name => help.
+sub known_directives () {
+    $server->start(modules => ['info'], conf => <<~CONF);
+        <Location /server-info>
+          SetHandler server-info
+        </Location>
+        CONF
+    my $page = $server->request(GET => '/server-info?mod_users.c')->{body};
+    $server->stop;
+    return { $page =~ m{<dd><tt>(\w+)(?:\s|&nbsp;)* - <i>(.*?)</i>}g };
+}
+
+subtest 'conf/users.conf names every directive, with its default' => sub {
+    my $reference = reference();
+    my $known     = known_directives();
+    is_deeply [sort keys %$reference], [sort keys %$known], 'the same directives';
+    for my $name (sort grep { !$reference->{$_}{active} } keys %$reference) {
+        my ($default) = map { $_ // () } $known->{$name} =~ /\(default: (\w+)|(\w+) \(default\)/;
+        is $reference->{$name}{default}, $default, "$name has the default that its help names";
+    }
+    my @off = grep { !$reference->{$_}{active} } sort keys %$reference;
+    my ($status, $output) =
+        $server->configtest(vhost => join "\n", map { "$_ \"$reference->{$_}{value}\"" } @off);
+    is $status, 0, 'every value that is commented out is a good one' or diag($output);
+};
+
+# Test one configuration with a virtual host for each of these texts.
+sub configtest_all (@vhosts) {
+    return $server->configtest(
+        site => join '', map { "<VirtualHost *:*>\n$_\n</VirtualHost>\n" } @vhosts);
+}
+
+subtest 'values' => sub {
+    my $duration    = 'a duration from 1ms to 24h';
+    my $connections = 'a number from 1 to 1000';
+    my @durations   = qw(1ms 500ms 5s 5 2min 1h 24h);
+    my %values      = (    # good ones, bad ones, what the message says
+        UsersDBExptime        => [[@durations], ['0', '1m1s', 'soon'], $duration],
+        UsersDBAcquireTimeout => [[@durations], ['0s', '1.5s', '5 s'], $duration],
+        UsersDBConnectTimeout => [[@durations], ['-1s', '25h'],        $duration],
+        UsersDBTimeout        => [[@durations], ['0ms', '5days'],      $duration],
+        UsersDBMax => [[qw(1 4 1000)], [qw(0 -1 1001 4k 1.5 99999999999999999999)], $connections],
+        UsersDBKeep  => [[1], [qw(0 1001 many)], $connections],
+        UsersReadLanes => [[qw(0 1 1000)], [qw(-1 1001 one)], 'a number from 0 to 1000'],
+        UsersMaxBody   =>
+            [[qw(1 65536 16777216)], [qw(0 -1 16777217 64k)], 'a number from 1 to 16777216'],
+        UsersChallenge  => [[qw(both bearer BEARER)], [qw(basic none)], 'both or bearer'],
+        UsersDuplicates => [[qw(create conflict Conflict)], ['refuse'], 'create or conflict'],
+        UsersRealm      => [
+            ['users', 'The users of example.com'],
+            ['a\\b', "caf\xE9", "tab\there"],
+            'printable ASCII without quotes and backslashes'
+        ],
+        UsersHostName => [
+            ['localhost', 'panel.example.com', 'xn--bcher-kva.example', 'a' x 63 . '.example'],
+            [
+                'panel', 'panel.', '.panel.example', 'a..b', 'a_b.example', 'user@example.com',
+                'example.com:443', '[::1]', 'x.' x 120 . 'example'
+            ],
+            'a domain name with a dot, or localhost'
+        ],
+        UsersDefaultCurrency => [[qw(USD EUR)], [qw(usd US USDT U5D)], 'a code of ISO 4217'],
+        UsersDefaultLocale =>
+            [[qw(en pt-BR)], [qw(EN e eng pt-br pt_BR pt-B)], 'a language of ISO 639-1'],
+    );
+    for my $name (sort keys %values) {
+        my ($good, $bad, $takes) = $values{$name}->@*;
+        my ($status, $output) = configtest_all(map { "$name \"$_\"" } @$good);
+        is $status, 0, "$name takes @$good" or diag($output);
+        for my $value (@$bad) {
+            ($status, $output) = $server->configtest(vhost => "$name \"$value\"");
+            isnt $status, 0, "$name refuses '$value'";
+            like $output, qr/\b$name: .*it takes \Q$takes/, 'and says what it takes';
+        }
+    }
+    for my $name (sort keys reference()->%*) {
+        my $where = $name eq 'UsersEndpoint' ? 'endpoint' : 'vhost';
+        my ($status, $output) = $server->configtest($where => qq($name ""));
+        isnt $status, 0, "$name needs a value";
+        like $output, qr/\b$name\b/, 'and the message names it';
+    }
+};
+
+subtest 'connection strings' => sub {
+    for my $value (
+        'dbname=users',
+        'host=db1,db2 port=5432 dbname=users user=mod_users',
+        'postgresql://mod_users@db.example/users?sslmode=require',
+        q(service=users),
+        q(dbname=users passfile=/etc/users.pgpass),
+        q(dbname=users password=exec:/usr/local/bin/users-password),
+        )
+    {
+        my ($status, $output) = $server->configtest(vhost => "UsersDB \"$value\"");
+        is $status, 0, "UsersDB takes '$value'" or diag($output);
+    }
+    my %bad = (
+        'an empty one'             => '""',
+        'an unknown keyword'       => '"password=s3cret databse=users"',
+        'no keyword'               => '"s3cret"',
+        'an open quote'            => q("dbname=users password='s3cret"),
+        'a URI with a bad host'    => '"postgresql://u:s3cret@[::1/users"',
+        'a URI with a bad escape'  => '"postgresql://u:s3cret%2@localhost/users"',
+        'a relative program'       => '"dbname=users password=exec:s3cret"',
+        'a string without quotes'  => 'dbname=users password=s3cret',
+    );
+    for my $name (sort keys %bad) {
+        my ($status, $output) = $server->configtest(vhost => "UsersDB $bad{$name}");
+        isnt $status, 0, "$name is refused";
+        like $output, qr/\bUsersDB\b/, "$name: the message names the directive";
+        unlike $output, qr/s3cret/, "$name: it does not show the password";
+    }
+};
+
+subtest 'UsersEndpoint stands in a <Location> with a plain path' => sub {
+    my %good = (
+        'a <Location>'                 => '<Location /panel>%s</Location>',
+        'a quoted path'                => '<Location "/panel">%s</Location>',
+        'an <IfModule> within'         =>
+            "<Location /panel>\n<IfModule users_module>%s</IfModule>\n</Location>",
+        'the path / alone'             => '<Location />%s</Location>',
+    );
+    my %bad = (
+        'the virtual host'             => '%s',
+        'a <LocationMatch>'            => '<LocationMatch "^/panel$">%s</LocationMatch>',
+        'a <Location ~>'               => '<Location ~ "^/panel$">%s</Location>',
+        'a path with an asterisk'      => '<Location "/panel/*">%s</Location>',
+        'a path with a question mark'  => '<Location "/pane?">%s</Location>',
+        'a path with a bracket'        => '<Location "/[pq]anel">%s</Location>',
+        'a URL'                        => '<Location "http://localhost/panel">%s</Location>',
+        'a <Directory>'                => '<Directory /panel>%s</Directory>',
+        'a <DirectoryMatch>'           => '<DirectoryMatch "^/panel">%s</DirectoryMatch>',
+        'a <Files>'                    => '<Files panel>%s</Files>',
+        'a <Limit> within'             =>
+            "<Location /panel>\n<Limit GET>%s</Limit>\n</Location>",
+        'a <LimitExcept> within'       =>
+            "<Location /panel>\n<LimitExcept GET>%s</LimitExcept>\n</Location>",
+        'an <If> within'               => "<Location /panel>\n<If \"true\">%s</If>\n</Location>",
+        'a <Proxy>'                    => '<Proxy /panel>%s</Proxy>',
+    );
+    my $endpoint = "\nUsersEndpoint account\n";
+    for my $name (sort keys %good) {
+        my ($status, $output) = $server->configtest(vhost => sprintf $good{$name}, $endpoint);
+        is $status, 0, "$name is good" or diag($output);
+    }
+    for my $name (sort keys %bad) {
+        my ($status, $output) = $server->configtest(
+            modules => ['proxy'], vhost => sprintf $bad{$name}, $endpoint);
+        isnt $status, 0, "$name is refused";
+        like $output, qr/\bUsersEndpoint\b/, "$name: the message names the directive";
+        like $output, qr/<Location>|not allowed in/i, "$name: it says where it belongs";
+    }
+    my ($status, $output) = $server->configtest(endpoint => 'UsersEndpoint users');
+    isnt $status, 0, 'another kind is refused';
+    like $output, qr/\bUsersEndpoint: .*'users'.*it takes account/, 'and says what it takes';
+};
+
+subtest 'the others stand in the server or a virtual host' => sub {
+    my $reference = reference();
+    delete $reference->{UsersEndpoint};
+    my @lines = map { "$_ \"$reference->{$_}{value}\"" } sort keys %$reference;
+    my ($status, $output) = $server->configtest(conf => join "\n", @lines);
+    is $status, 0, 'the server takes them' or diag($output);
+    ($status, $output) = $server->configtest(vhost => join "\n", @lines);
+    is $status, 0, 'so does a virtual host' or diag($output);
+    for my $line (@lines) {
+        my ($name) = $line =~ /^(\w+)/;
+        ($status, $output) = $server->configtest(endpoint => $line);
+        isnt $status, 0, "$name is not for a <Location>";
+        like $output, qr/\b$name not allowed in/, 'and the message names it';
+    }
+};
+
+subtest 'directives that need another' => sub {
+    my ($status, $output) = $server->configtest(site => <<~SITE);
+        <VirtualHost *:*>
+          ServerName panel.example
+          <Location /panel/users>
+            UsersEndpoint account
+          </Location>
+        </VirtualHost>
+        SITE
+    isnt $status, 0, 'UsersEndpoint without UsersDB is refused';
+    like $output, qr/$_/, "the message names $_"
+        for qw(UsersEndpoint UsersDB panel\.example /panel/users);
+
+    ($status, $output) = $server->configtest(site => <<~SITE);
+        UsersDB dbname=users
+        <VirtualHost *:*>
+          <Location /api/users>
+            UsersEndpoint account
+          </Location>
+        </VirtualHost>
+        SITE
+    is $status, 0, 'that of the server will do' or diag($output);
+
+    for my $case (
+        ['more than UsersDBMax', { vhost => "UsersDBMax 2\nUsersDBKeep 3" }],
+        ['more than its default', { vhost => 'UsersDBKeep 5' }],
+        ['more than the one inherited', { conf => 'UsersDBMax 2', vhost => 'UsersDBKeep 3' }],
+        )
+    {
+        my ($name, $conf) = @$case;
+        ($status, $output) = $server->configtest(%$conf);
+        isnt $status, 0, "UsersDBKeep of $name is refused";
+        like $output, qr/\bUsersDBKeep\b.*\bUsersDBMax\b/, 'the message names both';
+    }
+    ($status, $output) = $server->configtest(vhost => "UsersDBKeep 2\nUsersDBMax 2");
+    is $status, 0, 'as many are good' or diag($output);
+};
+
+subtest 'a database that is down is no fault of the configuration' => sub {
+    $server->postgres->stop;
+    my ($status, $output) = $server->configtest;
+    is $status, 0, 'configtest' or diag($output);
+    ok eval { $server->start; 1 }, 'start' or diag($@);
+    $server->stop;
+    $server->postgres->start;
+};
+
+# Have PostgreSQL ask mod_users for a password, by superuser's SQL alone.
+sub require_password ($password) {
+    $server->sql(<<~SQL);
+        alter role mod_users password '$password';
+        select format('copy (values (%L), (%L)) to %L', 'local all mod_users scram-sha-256',
+          'local all all peer map=users', setting)
+        from pg_settings where name = 'hba_file' \\gexec
+        select pg_reload_conf();
+        SQL
+}
+
+subtest 'a password may come from elsewhere' => sub {
+    my $password = q(pass 'word\\);
+    require_password($password =~ s/'/''/gr);
+    my $runs = $server->dir . '/runs';
+    my $program = write_file('password', <<~'SH', 0755);
+        #!/bin/sh
+        echo "$1" >>"${0%/*}/runs"
+        printf '%s\n' "pass 'word\\" 'a second line'
+        SH
+    my $works = sub ($name, $conninfo, %option) {
+        $server->start(vhost => "UsersDB \"" . $server->conninfo . " $conninfo\"", %option);
+        my $answer = $server->request(GET => '/api/users', token => READ_TOKEN);
+        is $answer->{status}, 200, "$name: GET answers";
+    };
+
+    my $exec = "password='exec:$program argument'";
+    my ($status, $output) = $server->configtest(vhost => "UsersDB \"host=x $exec\"");
+    is $status, 0, 'configtest takes a program' or diag($output);
+    is_deeply [read_lines($runs)], [], 'and does not run it';
+    $works->('password=exec:', $exec, conf => <<~CONF);
+        UsersDB "@{[$server->conninfo]} $exec"
+        <Location /inherited>
+          UsersEndpoint account
+        </Location>
+        <VirtualHost *:*>
+          ServerName inherits.example
+        </VirtualHost>
+        CONF
+    is_deeply [read_lines($runs)], ["argument\n"], 'the program ran once, with its argument';
+    $server->allow_log(qr/AH00488: long lost child came home/);    # httpd's word on the restart
+    $server->graceful;
+    is_deeply [read_lines($runs)], [("argument\n") x 2], 'and once more at a restart';
+    is $server->request(GET => '/api/users', token => READ_TOKEN)->{status}, 200,
+        'GET still answers';
+    $server->stop;
+
+    my $passfile = write_file('pgpass', '*:*:*:*:' . $password =~ s/\\/\\\\/gr . "\n", 0600);
+    chown +(getpwnam 'www-data')[2, 3], $passfile if $> == 0;
+    $works->('passfile=', "passfile=$passfile");
+    $server->stop;
+
+    local $ENV{PGSERVICEFILE} = write_file('services', <<~SERVICE);
+        [panel]
+        host=@{[$server->dir]}/pg
+        dbname=users
+        user=mod_users
+        passfile=$passfile
+        SERVICE
+    $server->start(vhost => 'UsersDB service=panel');
+    is $server->request(GET => '/api/users', token => READ_TOKEN)->{status}, 200,
+        'service=: GET answers';
+};
+
+subtest 'a program without a password ends the start' => sub {
+    $server->stop;
+    my %programs = (
+        'one that fails'          => write_file('fails',  "#!/bin/sh\nexit 1\n",     0755),
+        'one that prints nothing' => write_file('silent', "#!/bin/sh\nexit 0\n",     0755),
+        'one that is not there'   => $server->dir . '/absent',
+        'one that prints a password and fails' =>
+            write_file('half', "#!/bin/sh\necho s3cret\nexit 3\n", 0755),
+    );
+    for my $name (sort keys %programs) {
+        my $database = "UsersDB password=exec:$programs{$name}";
+        my $started  = eval { $server->start(vhost => $database); 1 };
+        ok !$started, "$name: httpd does not start";
+        $server->stop if $started;
+        my @lines = grep { /\[users:emerg\] .*\bUsersDB\b/ } $server->error_log;
+        is @lines, 1, "$name: one line in the error log names UsersDB";
+        unlike "@lines", qr/s3cret/, "$name: it does not show the password";
+    }
+};
+
+done_testing;
