@@ -115,13 +115,13 @@ static const char *set_duration(cmd_parms *cmd, void *location, const char *valu
     return NULL;
 }
 
-static const char *set_number(cmd_parms *cmd, const char *value, int limit)
+static const char *set_number(cmd_parms *cmd, const char *value, int least, int limit)
 {
     char *end;
     apr_int64_t number = apr_strtoi64(value, &end, 10);
 
-    if (!apr_isdigit(*value) || *end || number < 1 || number > limit) {
-        return invalid(cmd, value, apr_psprintf(cmd->pool, "a number from 1 to %d", limit));
+    if (!apr_isdigit(*value) || *end || number < least || number > limit) {
+        return invalid(cmd, value, apr_psprintf(cmd->pool, "a number from %d to %d", least, limit));
     }
     *(int *)member_of(cmd) = (int)number;
     return NULL;
@@ -130,23 +130,25 @@ static const char *set_number(cmd_parms *cmd, const char *value, int limit)
 static const char *set_connections(cmd_parms *cmd, void *location, const char *value)
 {
     (void)location;
-    return set_number(cmd, value, CONNECTIONS_LIMIT);
+    return set_number(cmd, value, 1, CONNECTIONS_LIMIT);
 }
 
 static const char *set_octets(cmd_parms *cmd, void *location, const char *value)
 {
     (void)location;
-    return set_number(cmd, value, BODY_LIMIT);
+    return set_number(cmd, value, 1, BODY_LIMIT);
 }
 
 static const char *set_lanes(cmd_parms *cmd, void *location, const char *value)
 {
+    int *lanes = member_of(cmd);
+    const char *fault = set_number(cmd, value, 0, CONNECTIONS_LIMIT);
+
     (void)location;
-    if (strcmp(value, "0") == 0) {
-        users_settings_of(cmd->server)->read_lanes = USERS_LANES_OFF;
-        return NULL;
+    if (!fault && *lanes == 0) {
+        *lanes = USERS_LANES_OFF; /* zero means unset */
     }
-    return set_number(cmd, value, CONNECTIONS_LIMIT);
+    return fault;
 }
 
 static const char *set_challenge(cmd_parms *cmd, void *location, const char *value)
@@ -185,24 +187,28 @@ static const char *set_realm(cmd_parms *cmd, void *location, const char *value)
     return NULL;
 }
 
-/* A domain that an email address may have: letters, digits, hyphens; a dot or "localhost". */
+/*
+ * A domain that an email address may have: letters, digits and hyphens between dots, or
+ * "localhost". An IPv4 address is none: a top-level domain is not a number (RFC 3696 section 2).
+ */
 static bool is_mail_domain(const char *name)
 {
-    bool dotted = false;
-    char before = '.';
+    const char *top = strrchr(name, '.');
 
+    if (!top) {
+        return strcasecmp(name, "localhost") == 0;
+    }
     if (strlen(name) > 190) { /* leaves 64 octets for the local part (RFC 5321 section 4.5.3.1) */
         return false;
     }
-    for (const char *c = name; *c; before = *c++) {
-        if (*c == '.') {
-            dotted = true;
-        }
-        if (*c == '.' ? before == '.' : !apr_isalnum(*c) && *c != '-') {
+    for (const char *c = name; *c; c++) {
+        bool label = apr_isalnum(*c) || *c == '-';
+
+        if (!label && (*c != '.' || c == name || c[1] == '.' || c[1] == '\0')) {
             return false;
         }
     }
-    return before != '.' && (dotted || strcasecmp(name, "localhost") == 0);
+    return top[1 + strspn(top + 1, "0123456789")] != '\0';
 }
 
 static const char *set_host_name(cmd_parms *cmd, void *location, const char *value)
@@ -348,7 +354,7 @@ const command_rec users_directives[] = {
                      "The locale of a new account that names none that is known (default: en)"),
     SERVER_DIRECTIVE("UsersDuplicates", set_duplicates, duplicates,
                      "What the same provider pair does again: create (default) or conflict"),
-    {NULL}};
+    {0}};
 
 /* Hooks */
 
