@@ -7,13 +7,13 @@ use Users::Test;
 use Users::Test::Process qw(DEADLINE);
 use Users::Test::Session;
 
-my $ACQUIRE = 1.5;    # seconds, UsersDBAcquireTimeout
+my $ACQUIRE = 1;      # seconds, UsersDBAcquireTimeout
 my $CONNECT = 0.3;    # seconds, UsersDBConnectTimeout
-my $TIMEOUT = 1;      # seconds, UsersDBTimeout
+my $TIMEOUT = 0.6;    # seconds, UsersDBTimeout
 my $SLACK   = 1;      # seconds that a busy machine may take on top
 
-my $PREFORK = ($ENV{USERS_TEST_MPM} // '') eq 'prefork';
-my $CHILDREN = $PREFORK ? 4 : 1;
+my $PREFORK  = ($ENV{USERS_TEST_MPM} // '') eq 'prefork';
+my $CHILDREN = $PREFORK ? 10 : 1;
 
 # One child under a threaded MPM, so that its pool is the only one; a few under prefork,
 # where a child serves one request at a time.
@@ -45,6 +45,7 @@ sub start (%option) {
         UsersDBTimeout @{[1000 * ($option{timeout} // $TIMEOUT)]}ms
         UsersDBMax @{[$option{max} // 2]}
         CONF
+    $server->allow_log(qr/server reached MaxRequestWorkers setting/);    # it is small on purpose
 }
 
 my @get   = (GET => '/api/users', token => READ_TOKEN);
@@ -62,9 +63,10 @@ my @post  = (
     });
 
 # Send a request of which the answer is read later.
-sub begin (@request) {
+sub begin ($method, $path, %option) {
     my $connection = $server->connect;
-    $connection->send(Users::Test::Client::compose(@request));
+    $connection->send(
+        Users::Test::Client::compose($method, $path, %option, headers => [Connection => 'close']));
     return $connection;
 }
 
@@ -143,7 +145,8 @@ subtest 'httpd starts without PostgreSQL and recovers by itself' => sub {
     my $before = time;
     wait_until(sub { $server->request(@get)->{status} == 200 }, 'GET to answer');
     cmp_ok time - $before, '<', 1, 'within a second of its start requests succeed';
-    is $server->request(@$_)->{status}, $_->[0] eq 'POST' ? 201 : 200, "$_->[0]" for \@patch, \@post;
+    is $server->request(@patch)->{status}, 200, 'a PATCH too';
+    is $server->request(@post)->{status},  201, 'and a POST';
     is count_lines($back), 1, 'one line in the log tells of the return';
     is count_lines($lost), 1, 'and there is no other';
 
@@ -199,8 +202,8 @@ subtest 'who finds no free connection is told so in time' => sub {
     my @answers = $server->parallel(map { [@get] } 1 .. 10);
     my $seconds = time - $before;
     is_unavailable($answers[$_], "GET $_") for keys @answers;
-    cmp_ok $seconds, '>', 0.9 * $ACQUIRE,      'after UsersDBAcquireTimeout';
-    cmp_ok $seconds, '<', $ACQUIRE + $SLACK, 'and not much later';
+    cmp_ok $seconds, '>', 0.9 * $ACQUIRE, 'after UsersDBAcquireTimeout';
+    cmp_ok $seconds, '<', 1.8 * $ACQUIRE, 'and not after twice of it';
     $session->sql('rollback');
     is $patch->answer->{status}, 200, 'who had the connection is not disturbed';
     is $server->request(@get)->{status}, 200, 'then it is free again';
@@ -211,12 +214,14 @@ subtest 'a child has no more than UsersDBMax connections' => sub {
     start(conf => $MPM, max => $max, timeout => 20);
     my $session = Users::Test::Session->new($server);
     $session->sql('begin; select from users.account where id = 1 for update');
-    my @patches = map { begin(@patch) } 1 .. 10;
+    my @patches = map { begin(@patch) } 1 .. 15;
     wait_for_locks($CHILDREN * $max);
     is backends(), $CHILDREN * $max, 'as many as there may be, under load';
     $session->sql('rollback');
     my %count;
-    $count{ $_->answer('PATCH')->{status} }++ for @patches;
+    while (my $patch = shift @patches) {
+        $count{ $patch->answer->{status} }++;
+    }
     is_deeply [grep { $_ != 200 && $_ != 503 } keys %count], [], 'each request is answered';
     cmp_ok $count{200}, '>=', $CHILDREN * $max, 'those that had a connection succeed';
 };
@@ -238,7 +243,7 @@ subtest 'a statement that waits for a lock' => sub {
         my ($answer, $seconds) = timed(@$request);
         $session->sql('rollback');
         is $answer->{status}, $status, "$name: $status";
-        like $answer->{headers}{'retry-after'}, qr/^[1-9]\d*$/, "$name: Retry-After" if $status == 503;
+        is_unavailable($answer, $name) if $status == 503;
         cmp_ok $seconds, '>', 0.7 * $TIMEOUT, "$name: it has waited";
         cmp_ok $seconds, '<', $TIMEOUT + $SLACK, "$name: within UsersDBTimeout";
         is $server->request(@get)->{status}, 200, "$name: then the connection is free again";
@@ -321,10 +326,11 @@ subtest 'of several hosts the first that answers is taken' => sub {
     my $mute   = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 100) or die $@;
     my $port   = $mute->sockport;
     my %hosts  = (
-        'the first has no server'         => "host=/nonexistent,$socket",
-        'the first does not answer'       => "host=127.0.0.1,$socket port=$port,5432",
-        'two of three do not'             => "host=127.0.0.1,/nonexistent,$socket port=$port,5432,5432",
-        'the first answers'               => "host=$socket,/nonexistent",
+        'the first has no server' => "host=/nonexistent,$socket",
+        'the first does not answer' => "host=127.0.0.1,$socket port=$port,5432",
+        'two of three do not' =>
+            "host=127.0.0.1,/nonexistent,$socket port=$port,5432,5432",
+        'the first answers' => "host=$socket,/nonexistent",
     );
     for my $name (sort keys %hosts) {
         start(conninfo => "$hosts{$name} dbname=users user=mod_users");
