@@ -68,10 +68,10 @@ static void leave_queue(users_combiner *combiner, const users_ticket *ticket)
  * trip. False where the deadline came first. Once a trip has taken the ticket its end is waited
  * for, since it will write to it.
  */
-static bool wait_for_call(users_combiner *combiner, users_ticket *ticket, apr_time_t deadline)
+static bool wait_for_call(users_combiner *combiner, users_ticket *ticket)
 {
-    struct timespec until = {.tv_sec = apr_time_sec(deadline),
-                             .tv_nsec = apr_time_usec(deadline) * 1000};
+    struct timespec until = {.tv_sec = apr_time_sec(ticket->deadline),
+                             .tv_nsec = apr_time_usec(ticket->deadline) * 1000};
     bool queued;
 
     while (sem_timedwait(&ticket->called, &until) != 0) {
@@ -127,7 +127,7 @@ static void lead(users_combiner *combiner, users_ticket *ticket)
     }
 }
 
-bool users_combine(users_combiner *combiner, users_ticket *ticket, apr_time_t deadline)
+bool users_combine(users_combiner *combiner, users_ticket *ticket)
 {
     bool leads;
     bool called = true;
@@ -143,7 +143,7 @@ bool users_combine(users_combiner *combiner, users_ticket *ticket, apr_time_t de
     apr_thread_mutex_unlock(combiner->mutex);
 
     if (!leads) {
-        called = wait_for_call(combiner, ticket, deadline);
+        called = wait_for_call(combiner, ticket);
         leads = called && ticket->state == USERS_TICKET_LEADS;
         sem_destroy(&ticket->called);
     }

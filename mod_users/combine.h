@@ -15,10 +15,11 @@
 
 typedef struct users_combiner users_combiner;
 
-/* A request's part in a trip. On its requester's stack; the first two members are his. */
+/* A request's part in a trip. On its requester's stack; the first three members are his. */
 typedef struct users_ticket {
     const void *question; /* must outlive users_combine() */
-    void *answer;         /* written by the trip */
+    void *answer;         /* where the trip writes to */
+    apr_time_t deadline;  /* until when it may wait in the queue */
 
     struct users_ticket *next; /* the rest is the combiner's */
     sem_t called;
@@ -26,8 +27,8 @@ typedef struct users_ticket {
 } users_ticket;
 
 /*
- * A trip: answers all tickets before it returns, in bounded time. Runs on the thread of one of the
- * requesters, with no lock held.
+ * A trip: answers all tickets before it returns, in bounded time. Runs on the thread of the first
+ * one's requester, with no lock held.
  */
 typedef void users_trip(void *context, users_ticket **tickets, int count);
 
@@ -36,8 +37,8 @@ users_combiner *users_combiner_create(apr_pool_t *pool, int lanes, users_trip *t
 
 /*
  * Get a ticket answered, by a trip of this thread or of another one. Returns false where it was
- * still in the queue at the deadline: it has then left it, unanswered.
+ * still in the queue at its deadline: it has then left it, unanswered.
  */
-bool users_combine(users_combiner *combiner, users_ticket *ticket, apr_time_t deadline);
+bool users_combine(users_combiner *combiner, users_ticket *ticket);
 
 #endif

@@ -236,7 +236,7 @@ static void log_back(users_pool *pool)
 }
 
 /* Try each host once, the last good one first. */
-static bool connect_any(users_connection *connection, apr_time_t deadline)
+static users_db_status connect_any(users_connection *connection, apr_time_t deadline)
 {
     users_pool *pool = connection->pool;
     apr_uint32_t first = apr_atomic_read32(&pool->good_host);
@@ -249,14 +249,18 @@ static bool connect_any(users_connection *connection, apr_time_t deadline)
             PQsetNoticeReceiver(connection->pg, ignore_notice, NULL);
             apr_atomic_set32(&pool->good_host, host);
             log_back(pool);
-            return true;
+            return USERS_DB_OK;
+        }
+        if (apr_time_now() >= deadline) { /* the caller was late: it says nothing of the host */
+            break;
         }
         if (i == pool->host_count - 1) {
             log_down(pool, connection->pg);
         }
         disconnect(connection);
     }
-    return false;
+    disconnect(connection);
+    return apr_time_now() < deadline ? USERS_DB_UNREACHABLE : USERS_DB_BUSY;
 }
 
 /* Has the server hung up? What waits to be read on an idle connection is a notice or its end. */
@@ -389,20 +393,21 @@ void users_connection_release(users_connection *connection)
     leave_gate(pool);
 }
 
-users_db_status users_pool_acquire(users_pool *pool, users_connection **connection)
+users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
+                                   users_connection **connection)
 {
-    apr_time_t deadline = apr_time_now() + pool->settings->db_acquire_timeout;
     unsigned generation;
     users_connection *c;
+    users_db_status status = USERS_DB_OK;
 
     if (!pass_gate(pool, deadline, &generation)) {
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, pool->server,
                      "no database connection was free in time");
-        return USERS_DB_UNAVAILABLE;
+        return USERS_DB_BUSY;
     }
     if (apr_reslist_acquire(pool->idle, (void **)connection) != APR_SUCCESS) {
         leave_gate(pool);
-        return USERS_DB_UNAVAILABLE;
+        return USERS_DB_BUSY;
     }
     c = *connection;
     if (c->pg && c->generation == generation && !is_alive(c)) {
@@ -413,15 +418,15 @@ users_db_status users_pool_acquire(users_pool *pool, users_connection **connecti
     c->was_idle = c->pg != NULL;
     if (!c->pg) {
         c->generation = generation;
-        if (!connect_any(c, deadline)) {
-            users_connection_release(c);
-            return USERS_DB_UNAVAILABLE;
-        }
+        status = connect_any(c, deadline);
     }
-    return USERS_DB_OK;
+    if (status != USERS_DB_OK) {
+        users_connection_release(c);
+    }
+    return status;
 }
 
-int users_connection_was_idle(const users_connection *connection)
+bool users_connection_was_idle(const users_connection *connection)
 {
     return connection->was_idle;
 }

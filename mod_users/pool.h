@@ -5,13 +5,15 @@
 #include "settings.h"
 
 #include <libpq-fe.h>
+#include <stdbool.h>
 
 typedef struct users_pool users_pool;
 typedef struct users_connection users_connection;
 
 typedef enum {
     USERS_DB_OK,
-    USERS_DB_UNAVAILABLE, /* no connection in time, or the server can't be reached */
+    USERS_DB_BUSY,        /* no connection was free, or open, at the caller's deadline */
+    USERS_DB_UNREACHABLE, /* no server could be connected to */
     USERS_DB_LOST,        /* the connection died under the statement: it may have run or not */
     USERS_DB_TIMEOUT,     /* the statement exceeded its deadline: it may have run or not */
     USERS_DB_LOCKED,      /* it waited too long for another transaction and did nothing */
@@ -25,6 +27,7 @@ typedef struct {
     const char *name;
     const char *sql;
     int parameters;
+    bool reads; /* it changes nothing, so that it may run twice */
 } users_statement;
 
 /* A parameter: text where length is 0 (value then ends in NUL), else that many octets. */
@@ -41,11 +44,12 @@ typedef struct {
 users_pool *users_pool_create(apr_pool_t *pool, server_rec *s, const users_settings *settings);
 
 /*
- * Borrow an open connection: waits at most UsersDBAcquireTimeout, connecting included.
- * Returns USERS_DB_OK or USERS_DB_UNAVAILABLE. Whoever borrows gives it back, in the same function,
- * by users_connection_release(): nobody holds a connection while a client sends or reads.
+ * Borrow an open connection: waits until the deadline, connecting included. Returns
+ * USERS_DB_OK, USERS_DB_BUSY or USERS_DB_UNREACHABLE. Whoever borrows gives it back, in the same
+ * function, by users_connection_release(): nobody holds a connection while a client sends or reads.
  */
-users_db_status users_pool_acquire(users_pool *pool, users_connection **connection);
+users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
+                                   users_connection **connection);
 
 /* Give it back. One that was lost, or is still in a transaction, is closed instead. */
 void users_connection_release(users_connection *connection);
@@ -58,6 +62,6 @@ users_db_status users_connection_run(users_connection *connection, const users_s
                                      const users_parameter *parameters, PGresult **result);
 
 /* Was it open before it was borrowed, so that it may have died in the meantime? */
-int users_connection_was_idle(const users_connection *connection);
+bool users_connection_was_idle(const users_connection *connection);
 
 #endif

@@ -96,19 +96,19 @@ static json_t *plain_errors(const users_fault *faults, int count, apr_pool_t *po
 static json_t *problem_details(int status, const users_fault *faults, int count, apr_pool_t *pool)
 {
     json_t *errors = json_array();
-    const char *detail = "";
+    apr_array_header_t *sentences = apr_array_make(pool, count, sizeof(const char *));
 
     for (int i = 0; i < count; i++) {
         const char *sentence = sentence_of(&faults[i], pool);
 
-        detail = apr_pstrcat(pool, detail, *detail ? "; " : "", sentence, NULL);
+        APR_ARRAY_PUSH(sentences, const char *) = sentence;
         json_array_append_new(
             errors, json_pack("{s:s, s:s*}", "detail", sentence, "pointer", faults[i].pointer));
     }
     /* the status line is the code, a space and the phrase */
     return json_pack("{s:s, s:s, s:i, s:s, s:o}", "type", "about:blank", "title",
-                     ap_get_status_line(status) + 4, "status", status, "detail", detail, "errors",
-                     errors);
+                     ap_get_status_line(status) + 4, "status", status, "detail",
+                     apr_array_pstrcat(pool, sentences, ';'), "errors", errors);
 }
 
 static int send_errors(request_rec *r, int status, const users_fault *faults, int count)
@@ -145,14 +145,15 @@ int users_reply_failure(request_rec *r, users_db_status status, bool is_read, co
         *sentence = "the request body has a number that is out of range";
         return HTTP_BAD_REQUEST;
     case USERS_DB_TIMEOUT:
+    case USERS_DB_LOCKED:
         if (is_read) {
             *sentence = "the database did not answer in time";
             return HTTP_GATEWAY_TIME_OUT;
         }
         break;
-    case USERS_DB_UNAVAILABLE:
+    case USERS_DB_BUSY:
+    case USERS_DB_UNREACHABLE:
     case USERS_DB_LOST:
-    case USERS_DB_LOCKED:
         break;
     default:
         *sentence = "the request could not be served";

@@ -28,12 +28,13 @@ APLOG_USE_MODULE(users);
     " from users_api.credential c join users_api.account a on a.user_id = c.user_id"               \
     " where c.username = $1"
 
-static const users_statement find_token = {0, "find_token", FIND_TOKEN("null"), 1};
+static const users_statement find_token = {0, "find_token", FIND_TOKEN("null"), 1, true};
 static const users_statement find_token_account = {1, "find_token_account",
-                                                   FIND_TOKEN("a.document"), 1};
-static const users_statement find_credential = {2, "find_credential", FIND_CREDENTIAL("null"), 1};
+                                                   FIND_TOKEN("a.document"), 1, true};
+static const users_statement find_credential = {2, "find_credential", FIND_CREDENTIAL("null"), 1,
+                                                true};
 static const users_statement find_credential_account = {3, "find_credential_account",
-                                                        FIND_CREDENTIAL("a.document"), 1};
+                                                        FIND_CREDENTIAL("a.document"), 1, true};
 /* Many tokens at once; the joins are lateral so that a plan for any number stays on the indexes. */
 static const users_statement find_tokens = {
     6, "find_tokens",
@@ -42,15 +43,16 @@ static const users_statement find_tokens = {
     " from unnest($1::bytea[]) with ordinality asked (digest, number)"
     " cross join lateral (select * from users_api.token where digest = asked.digest) t"
     " left join lateral (select * from users_api.account where user_id = t.user_id) a on true",
-    1};
+    1, true};
 static const users_statement update_account = {
     4, "update_account",
-    "select outcome, faults::text, document from users_api.update_account($1, $2, $3, $4, $5)", 5};
+    "select outcome, faults::text, document from users_api.update_account($1, $2, $3, $4, $5)", 5,
+    false};
 static const users_statement register_account = {
     5, "register_account",
     "select outcome, faults::text, account, labels::text"
     " from users_api.register_account($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    11};
+    11, false};
 
 /* Databases */
 
@@ -67,6 +69,12 @@ static bool same_database(const users_settings *a, const users_settings *b)
            a->db_acquire_timeout == b->db_acquire_timeout &&
            a->db_connect_timeout == b->db_connect_timeout && a->db_timeout == b->db_timeout &&
            a->read_lanes == b->read_lanes;
+}
+
+/* Until when a request that begins now may wait for a connection. */
+static apr_time_t acquire_deadline(const struct users_database *database)
+{
+    return apr_time_now() + database->settings->db_acquire_timeout;
 }
 
 static users_trip find_tokens_together;
@@ -105,16 +113,15 @@ void users_store_open(apr_pool_t *pchild, server_rec *s)
 
 /* Running */
 
-/* On USERS_DB_OK *result is the caller's; otherwise it is NULL. */
-static users_db_status run(struct users_database *database, const users_statement *statement,
-                           const users_parameter *parameters, PGresult **result, bool *was_idle)
+static users_db_status run_once(struct users_database *database, const users_statement *statement,
+                                const users_parameter *parameters, apr_time_t deadline,
+                                PGresult **result, bool *was_idle)
 {
     users_connection *connection;
-    users_db_status status;
+    users_db_status status = users_pool_acquire(database->pool, deadline, &connection);
 
     *result = NULL;
     *was_idle = false;
-    status = database ? users_pool_acquire(database->pool, &connection) : USERS_DB_UNAVAILABLE;
     if (status == USERS_DB_OK) {
         *was_idle = users_connection_was_idle(connection);
         status = users_connection_run(connection, statement, parameters, result);
@@ -124,17 +131,22 @@ static users_db_status run(struct users_database *database, const users_statemen
 }
 
 /*
- * A read may run twice: a connection that lay idle can have died unnoticed. The loss has
- * closed its idle siblings, so the second run is on a fresh one.
+ * Run a statement on a connection that is borrowed until the deadline. On USERS_DB_OK *result
+ * is the caller's; otherwise it is NULL.
+ *
+ * A connection that lay idle can have died unnoticed: then a read runs once more. The loss has
+ * closed its idle siblings, so that is on a fresh one. A change may have been committed before its
+ * connection was lost, and never runs twice.
  */
-static users_db_status run_read(struct users_database *database, const users_statement *statement,
-                                const users_parameter *parameters, PGresult **result)
+static users_db_status run(struct users_database *database, const users_statement *statement,
+                           const users_parameter *parameters, apr_time_t deadline,
+                           PGresult **result)
 {
     bool was_idle;
-    users_db_status status = run(database, statement, parameters, result, &was_idle);
+    users_db_status status = run_once(database, statement, parameters, deadline, result, &was_idle);
 
-    if (status == USERS_DB_LOST && was_idle) {
-        status = run(database, statement, parameters, result, &was_idle);
+    if (status == USERS_DB_LOST && was_idle && statement->reads) {
+        status = run_once(database, statement, parameters, deadline, result, &was_idle);
     }
     return status;
 }
@@ -145,14 +157,18 @@ static apr_status_t clear_result(void *result)
     return APR_SUCCESS;
 }
 
-/* A change never runs twice: it may have been committed before its connection was lost. */
-static users_db_status run_change(request_rec *r, const users_statement *statement,
-                                  const users_parameter *parameters, PGresult **result)
+/* Run for this request alone: *result lives as long as it does. */
+static users_db_status run_for(request_rec *r, const users_statement *statement,
+                               const users_parameter *parameters, PGresult **result)
 {
-    bool was_idle;
-    users_db_status status =
-        run(users_settings_of(r->server)->database, statement, parameters, result, &was_idle);
+    struct users_database *database = users_settings_of(r->server)->database;
+    users_db_status status;
 
+    *result = NULL;
+    if (!database) {
+        return USERS_DB_FAILED;
+    }
+    status = run(database, statement, parameters, acquire_deadline(database), result);
     apr_pool_cleanup_register(r->pool, *result, clear_result, apr_pool_cleanup_null);
     return status;
 }
@@ -258,7 +274,7 @@ static void find_tokens_together(void *context, users_ticket **tickets, int coun
     char array[5 * 4 + USERS_BATCH_MAX * (4 + USERS_DIGEST_LENGTH)];
     users_parameter parameters[] = {{array, pack_digests(tickets, count, array)}};
     PGresult *result;
-    users_db_status status = run_read(context, &find_tokens, parameters, &result);
+    users_db_status status = run(context, &find_tokens, parameters, tickets[0]->deadline, &result);
 
     for (int i = 0; i < count; i++) {
         *(token_answer *)tickets[i]->answer = (token_answer){.status = USERS_DB_OK};
@@ -280,10 +296,8 @@ static users_db_status find_token_alone(request_rec *r, const unsigned char *dig
 {
     users_parameter parameters[] = {{(const char *)digest, USERS_DIGEST_LENGTH}};
     PGresult *result;
-    users_db_status status =
-        run_read(users_settings_of(r->server)->database, statement, parameters, &result);
+    users_db_status status = run_for(r, statement, parameters, &result);
 
-    apr_pool_cleanup_register(r->pool, result, clear_result, apr_pool_cleanup_null);
     *found = status == USERS_DB_OK && PQntuples(result) == 1;
     if (*found) {
         *principal = token_at(result, 0);
@@ -295,12 +309,14 @@ static users_db_status find_token_in_company(request_rec *r, const unsigned char
                                              bool *found, users_principal *principal)
 {
     const struct users_database *database = users_settings_of(r->server)->database;
-    apr_time_t deadline = apr_time_now() + database->settings->db_acquire_timeout;
-    token_answer answer;
-    users_ticket ticket = {.question = digest, .answer = &answer};
+    token_answer answer = {.status = USERS_DB_BUSY};
+    users_ticket ticket = {
+        .question = digest, .answer = &answer, .deadline = acquire_deadline(database)};
 
-    if (!users_combine(database->tokens, &ticket, deadline)) {
-        return USERS_DB_UNAVAILABLE;
+    /* a trip ends at the deadline of who leads it; others may have time left for another one */
+    while (users_combine(database->tokens, &ticket) && answer.status == USERS_DB_BUSY &&
+           apr_time_now() < ticket.deadline) {
+        continue;
     }
     if (answer.alone) {
         return find_token_alone(r, digest, &find_token_account, found, principal);
@@ -332,11 +348,9 @@ users_db_status users_store_find_credential(request_rec *r, const char *name, bo
 {
     users_parameter parameters[] = {{name, 0}};
     PGresult *result;
-    users_db_status status =
-        run_read(users_settings_of(r->server)->database,
-                 with_document ? &find_credential_account : &find_credential, parameters, &result);
+    users_db_status status = run_for(r, with_document ? &find_credential_account : &find_credential,
+                                     parameters, &result);
 
-    apr_pool_cleanup_register(r->pool, result, clear_result, apr_pool_cleanup_null);
     if (status == USERS_DB_INVALID) { /* a name that the database's encoding does not have */
         status = USERS_DB_OK;
     }
@@ -424,7 +438,7 @@ users_db_status users_store_update(request_rec *r, apr_int64_t user, const json_
     };
     PGresult *result;
     users_db_status status =
-        json ? run_change(r, &update_account, parameters, &result) : USERS_DB_FAILED;
+        json ? run_for(r, &update_account, parameters, &result) : USERS_DB_FAILED;
 
     free(json);
     return status == USERS_DB_OK ? decode_change(r, result, change) : status;
@@ -453,7 +467,7 @@ users_db_status users_store_register(request_rec *r, apr_int64_t application, co
     };
     PGresult *result;
     users_db_status status =
-        json ? run_change(r, &register_account, parameters, &result) : USERS_DB_FAILED;
+        json ? run_for(r, &register_account, parameters, &result) : USERS_DB_FAILED;
 
     free(json);
     if (status == USERS_DB_OK) {

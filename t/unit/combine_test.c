@@ -48,9 +48,10 @@ typedef struct {
 static void *ask(void *data)
 {
     asker *a = data;
-    users_ticket ticket = {.question = &a->question, .answer = &a->answer};
+    users_ticket ticket = {
+        .question = &a->question, .answer = &a->answer, .deadline = apr_time_now() + a->patience};
 
-    a->answered = users_combine(a->combiner, &ticket, apr_time_now() + a->patience);
+    a->answered = users_combine(a->combiner, &ticket);
     return NULL;
 }
 
@@ -97,7 +98,7 @@ static void alone_runs_at_once(void **state)
     users_ticket ticket = {.question = &question, .answer = &answer};
 
     sem_post(&g.gate);
-    assert_true(users_combine(combiner, &ticket, 0));
+    assert_true(users_combine(combiner, &ticket));
     assert_int_equal(answer, 42);
     assert_int_equal(g.sizes[0], 1);
     assert_int_equal(combiner->busy, 0);
@@ -250,10 +251,11 @@ static void *ask_often(void *data)
     for (int i = 0; i < ROUNDS; i++) {
         unsigned question = (unsigned)rand_r(&c->seed);
         long answer = -2;
-        users_ticket ticket = {.question = &question, .answer = &answer};
         apr_interval_time_t patience = rand_r(&c->seed) % 4 ? PATIENT : rand_r(&c->seed) % 300;
+        users_ticket ticket = {
+            .question = &question, .answer = &answer, .deadline = apr_time_now() + patience};
 
-        if (!users_combine(c->combiner, &ticket, apr_time_now() + patience)) {
+        if (!users_combine(c->combiner, &ticket)) {
             c->gave_up++;
             c->wrong += answer != -2;
         } else if (answer == FAILED) {
