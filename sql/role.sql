@@ -26,6 +26,17 @@ alter role mod_users set statement_timeout = '5s';
 alter role mod_users set lock_timeout = '4s';
 alter role mod_users set idle_in_transaction_session_timeout = '10s';
 
+-- Requests hold personal data, and a client may send back the password that it was given: keep
+-- them out of the log even under log_statement = all. Only a superuser may say so.
+do $$
+begin
+  alter role mod_users set log_parameter_max_length = 0;
+  alter role mod_users set log_parameter_max_length_on_error = 0;
+exception when insufficient_privilege then
+  raise notice 'only a superuser can keep requests out of the log of statements';
+end
+$$;
+
 grant usage on schema users_api to mod_users;
 grant select on users_api.token, users_api.credential, users_api.account to mod_users;
 grant execute on function users_api.entity_tag, users_api.update_account, users_api.register_account
