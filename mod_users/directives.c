@@ -10,7 +10,6 @@
 #include <apr_strings.h>
 #include <http_core.h>
 #include <http_log.h>
-#include <http_protocol.h>
 #include <libpq-fe.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -180,9 +179,6 @@ static const char *set_realm(cmd_parms *cmd, void *location, const char *value)
             return invalid(cmd, value, "printable ASCII without quotes and backslashes");
         }
     }
-    if (!*value) {
-        return invalid(cmd, value, "a name that is not empty");
-    }
     users_settings_of(cmd->server)->realm = value;
     return NULL;
 }
@@ -268,7 +264,7 @@ static const char *set_conninfo(cmd_parms *cmd, void *location, const char *valu
     const char *fault = NULL;
 
     (void)location;
-    if (!*value || !options) {
+    if (!options) {
         /* libpq's message may quote the string, which may hold a password */
         fault = apr_pstrcat(cmd->pool, cmd->cmd->name,
                             ": not a connection string of PostgreSQL: it takes keywords such as "
@@ -466,16 +462,14 @@ static bool on_loopback_alone(const server_rec *s)
     return true;
 }
 
-/*
- * Does the server speak TLS? mod_ssl and its like say so by the scheme that they give a
- * request; httpd has no hook for a server, and all of them look at r->server alone.
- */
-static bool has_tls(server_rec *s, apr_pool_t *pool)
+int users_directives_note_tls(server_rec *s, apr_pool_t *pool, apr_array_header_t *certificates,
+                              apr_array_header_t *keys)
 {
-    request_rec r = {.pool = pool, .server = s};
-    const char *scheme = ap_http_scheme(&r);
-
-    return scheme && strcmp(scheme, "https") == 0;
+    (void)pool;
+    (void)certificates;
+    (void)keys;
+    users_settings_of(s)->tls = true;
+    return DECLINED; /* we have no certificate to add */
 }
 
 int users_directives_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
@@ -494,7 +488,7 @@ int users_directives_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptem
                          "UsersDB: the program of password=exec: printed no password");
             return !OK;
         }
-        if (settings->paths->nelts && !has_tls(s, ptemp) && !on_loopback_alone(s)) {
+        if (settings->paths->nelts && !settings->tls && !on_loopback_alone(s)) {
             ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
                          "%s:%u serves %s without TLS: anyone on the way can read tokens and "
                          "passwords (RFC 6750 section 5.3)",

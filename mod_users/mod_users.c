@@ -5,6 +5,7 @@
 
 #include <http_config.h>
 #include <http_request.h>
+#include <http_ssl.h>
 
 #include "access.h"
 #include "directives.h"
@@ -14,9 +15,12 @@
 
 static void register_hooks(apr_pool_t *pool)
 {
+    static const char *const tls_modules[] = {"mod_ssl.c", "mod_tls.c", NULL};
+
     (void)pool;
     ap_hook_check_config(users_directives_check, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_post_config(users_directives_start, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_ssl_add_cert_files(users_directives_note_tls, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(users_directives_start, tls_modules, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_store_open, NULL, NULL, APR_HOOK_MIDDLE);
 
     ap_hook_map_to_storage(users_handler_map, NULL, NULL, APR_HOOK_FIRST);

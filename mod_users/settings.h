@@ -13,6 +13,7 @@
 #include <httpd.h> /* first: http_config.h needs it */
 
 #include <http_config.h>
+#include <stdbool.h>
 
 #define USERS_HANDLER "users-account" /* r->handler of an endpoint */
 
@@ -61,6 +62,7 @@ typedef struct {
 
     apr_array_header_t
         *paths;           /* const char *: the endpoints served here and in main's <Location>s */
+    bool tls;             /* a TLS module serves this server */
     const char *password; /* what the program of password=exec: printed; else NULL */
     struct users_database *database; /* this child's; NULL without UsersDB */
 } users_settings;
