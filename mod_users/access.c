@@ -123,12 +123,11 @@ static void challenge(request_rec *r, const char *attributes, bool basic)
     }
 }
 
-/* On GET the account comes with the look-up; so it does where a condition needs its tag. */
+/* On GET the account comes with the look-up; so it does where If-None-Match needs its tag. */
 static bool wants_document(const users_admission *admission)
 {
     return admission->operation == USERS_SHOW ||
-           (admission->operation == USERS_UPDATE &&
-            (admission->if_match || admission->if_none_match));
+           (admission->operation == USERS_UPDATE && admission->if_none_match);
 }
 
 static int judge_token(request_rec *r, const char *token, users_admission *admission,

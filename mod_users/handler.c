@@ -280,16 +280,10 @@ static const apr_array_header_t *required_tags(const users_admission *admission)
     return match && !match->any ? match->tags : NULL;
 }
 
-/* A precondition is judged twice: here, before the content's faults; and with the change. */
-static bool precondition_fails(request_rec *r, const users_admission *admission)
+/* If-None-Match on a change; If-Match is judged with the change, in one step. */
+static bool is_excluded(request_rec *r, const users_admission *admission)
 {
-    const char *tag;
-
-    if (!admission->principal.document) {
-        return false;
-    }
-    tag = tag_of(r, &admission->principal);
-    return is_stale(admission, tag) || is_unwanted(admission, tag);
+    return admission->if_none_match && is_unwanted(admission, tag_of(r, &admission->principal));
 }
 
 static int update(request_rec *r, const users_admission *admission)
@@ -302,7 +296,7 @@ static int update(request_rec *r, const users_admission *admission)
     if (refused.status != OK) {
         return refuse(r, refused);
     }
-    if (precondition_fails(r, admission)) {
+    if (is_excluded(r, admission)) {
         return stale(r);
     }
     status = users_store_update(r, admission->principal.user, wanted.fields, wanted.text,
