@@ -26,65 +26,27 @@ where revoked_at is null;
 comment on view users_api.credential is
   'API credentials that are valid now, each with secret_digest (SHA-256) or secret_hash (as in htpasswd).';
 
--- Nested row_to_json() and not json_build_object(), which writes blanks. The document is an
--- expression without joins, so that it costs nothing where only "suspended" is asked for,
--- and each of its parts is found by an index.
+-- Twenty thousand reads a second come through here. The document is put together from the
+-- parts that tables.sql keeps, and nothing of it is computed where only "suspended" is asked for.
 create or replace view users_api.account as
 select account.id as user_id,
   account.suspended_at is not null as suspended,
-  (select row_to_json(document) from (select (select "user" from (select
-    account.id,
-    account.fname,
-    account.lname,
-    account.email,
-    account.phone,
-    account.address1,
-    account.address2,
-    account.city,
-    account.company_name,
-    account.country,
-    account.timezone,
-    (select c from (
-      select code, symbol from users.currency where code = account.currency
-    ) c) as currency,
-    account.c_sftp_pass,
-    account.zip,
-    account.vat,
-    account.state,
-    account.locale,
-    to_char(account.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as created_at,
-    to_char(account.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as updated_at,
-    (select p from (
-      select id, name from users.billing_plan where id = account.billing_plan_id
-    ) p) as billing_plan,
-    (select s from (
-      select -- max() of the one row of each counter
-        coalesce(max(current) filter (where counter = 'projects'), 0) as projects,
-        coalesce(max(current) filter (where counter = 'containers'), 0) as containers,
-        coalesce(max(current) filter (where counter = 'container_services'), 0) as container_services,
-        coalesce(max(current) filter (where counter = 'container_images'), 0) as container_images,
-        coalesce(max(current) filter (where counter = 'container_registries'), 0) as container_registries,
-        coalesce(max(current) filter (where counter = 'dns_zones'), 0) as dns_zones
-      from users.usage
-      where account_id = account.id
-    ) s) as services,
-    (select coalesce( -- json_object_agg() writes blanks too
-        '{' || string_agg(to_json(kind)::text || ':' || row_to_json(member)::text, ',' order by kind) || '}',
-        '{}')::json
-      from users.group_quota
-      join users.quota_kind using (kind)
-      left join users.usage on usage.account_id = account.id and usage.counter = quota_kind.counter
-      cross join lateral (select coalesce(usage.current, 0) as current) used
-      cross join lateral (select
-        used.current,
-        group_quota.quota,
-        used.current >= group_quota.quota as is_over,
-        group_quota.quota - used.current as available
-      ) member
-      where group_quota.group_id = account.group_id
-    ) as quota,
-    account.unprocessed_usage
-  ) "user") as "user") document) as document
+  ('{"user":' || account.document_head
+    || (select document from users.currency where code = account.currency)
+    || account.document_middle
+    || (select document from users.billing_plan where id = account.billing_plan_id)
+    || account.document_services
+    || ',"quota":{' || coalesce((
+      select string_agg(document_head || current || ',"quota":' || quota
+        || ',"is_over":' || (current >= quota) || ',"available":' || (quota - current) || '}',
+        ',' order by kind)
+      from (
+        select kind, document_head, quota,
+          coalesce((account.usage -> coalesce(counter, kind))::bigint, 0) as current
+        from users.group_quota
+        where group_id = account.group_id
+      ) as quotas), '')
+    || '},"unprocessed_usage":' || account.unprocessed_usage || '}}')::json as document
 from users.account;
 comment on view users_api.account is
   'The answer to GET by account, {"user":{…}}, without blanks and with every key in its order.';

@@ -11,12 +11,11 @@
 
 begin;
 
-insert into users.account (id, fname, lname, email, country, timezone, currency, locale, created_at, updated_at)
+insert into users.account
+  (id, fname, lname, email, country, timezone, currency, locale, usage, created_at, updated_at)
 values (1, 'John', 'Doe', 'john@example.com', 'US', 'America/Los_Angeles', 'USD', 'en',
-  '2019-04-04T07:36:50.637Z', '2019-09-19T19:16:07.155Z')
+  '{"container_images": 1}', '2019-04-04T07:36:50.637Z', '2019-09-19T19:16:07.155Z')
 on conflict (id) do nothing;
-insert into users.usage (account_id, counter, current) values (1, 'container_images', 1)
-on conflict do nothing;
 -- The id above did not come from the sequence: it goes on after it.
 select setval('users.account_id_seq', last_value) from users.account_id_seq \g /dev/null
 

@@ -25,7 +25,7 @@ $$;
 \ir reference.sql
 -- They stay below the size at which autovacuum would do it, and plans depend on it.
 analyze users.country, users.currency, users.language, users.billing_plan, users.account_group,
-  users.quota_kind, users.group_quota;
+  users.group_quota;
 \ir contract.sql
 \ir role.sql
 

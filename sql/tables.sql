@@ -8,6 +8,30 @@ create schema if not exists users;
 comment on schema users is
   'Accounts of the hosting panel. Owned by its administrators; the web server sees users_api only.';
 
+-- Parts of the answer to GET are kept where their data is, as generated columns: a read then only
+-- puts them together, which costs a third of rendering them, and they can't be out of date.
+-- A generated column wants immutable functions. These are, though to_json() and to_char() are
+-- not for every type that they take.
+
+create or replace function users.json(p_value text) returns text
+language sql immutable parallel safe
+as $$ select coalesce(to_json(p_value)::text, 'null') $$;
+comment on function users.json(text) is 'A text in JSON (RFC 8259), or null.';
+
+create or replace function users.json(p_value timestamptz) returns text
+language sql immutable strict parallel safe
+as $$ select to_char(p_value at time zone 'UTC', '"\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\""') $$;
+comment on function users.json(timestamptz) is 'A time in JSON: UTC, milliseconds (RFC 3339).';
+
+create or replace function users.services(p_usage jsonb) returns text
+language sql immutable parallel safe
+as $$
+  select string_agg(users.json(name) || ':' || coalesce((p_usage ->> name)::bigint, 0), ',' order by place)
+  from unnest(array['projects', 'containers', 'container_services', 'container_images',
+    'container_registries', 'dns_zones']) with ordinality as service (name, place)
+$$;
+comment on function users.services is 'The members of "services" for an account''s usage.';
+
 -- Reference data
 
 create table if not exists users.country (
@@ -20,7 +44,9 @@ comment on column users.country.code is 'ISO 3166-1 alpha-2';
 create table if not exists users.currency (
   code text primary key check (code ~ '^[A-Z]{3}$'),
   name text not null,
-  symbol text not null
+  symbol text not null,
+  document text not null generated always as (
+    '{"code":' || users.json(code) || ',"symbol":' || users.json(symbol) || '}') stored
 );
 comment on table users.currency is 'Currencies that an account may be billed in.';
 comment on column users.currency.code is 'ISO 4217';
@@ -38,7 +64,9 @@ comment on column users.language.code is 'ISO 639-1';
 
 create table if not exists users.billing_plan (
   id integer primary key,
-  name text not null unique
+  name text not null unique,
+  document text not null generated always as (
+    '{"id":' || id::text || ',"name":' || users.json(name) || '}') stored
 );
 comment on table users.billing_plan is 'Billing plans; administrators choose the ids.';
 
@@ -50,23 +78,18 @@ create table if not exists users.account_group (
 );
 comment on table users.account_group is 'Groups of accounts with the same quotas; administrators choose the ids.';
 
-create table if not exists users.quota_kind (
-  kind text primary key,
-  counter text not null
-);
-comment on table users.quota_kind is 'What can be limited. A row added here can be used in group_quota.';
-comment on column users.quota_kind.kind is 'the name in the API, such as cr';
-comment on column users.quota_kind.counter is
-  'the usage.counter that is held against the quota, such as container_registries';
-
 create table if not exists users.group_quota (
   group_id integer references users.account_group on update cascade on delete cascade,
-  kind text references users.quota_kind on update cascade on delete cascade,
+  kind text,
   quota bigint not null check (quota >= 0),
+  counter text,
+  document_head text not null generated always as (users.json(kind) || ':{"current":') stored,
   primary key (group_id, kind)
 );
-create index if not exists group_quota_kind on users.group_quota (kind);
 comment on table users.group_quota is 'How many of a kind each account of a group may have.';
+comment on column users.group_quota.kind is 'the name in the API, such as cr';
+comment on column users.group_quota.counter is
+  'which of account.usage is held against the quota, such as container_registries; null: that of the kind''s name';
 
 -- The defaults come with the default group, once: an administrator who removes a quota
 -- does not get it back with the next upgrade.
@@ -74,18 +97,12 @@ with default_group as (
   insert into users.account_group (id, name) values (1, 'default')
   on conflict do nothing
   returning id
-), kinds as (
-  insert into users.quota_kind (kind, counter)
-  select kind, counter
-  from default_group,
-    (values ('containers', 'containers'), ('cr', 'container_registries'), ('dns_zones', 'dns_zones'))
-      as defaults (kind, counter)
-  on conflict do nothing
 )
-insert into users.group_quota (group_id, kind, quota)
-select id, kind, quota
+insert into users.group_quota (group_id, kind, quota, counter)
+select id, kind, quota, counter
 from default_group,
-  (values ('containers', 250), ('cr', 20), ('dns_zones', 250)) as defaults (kind, quota);
+  (values ('containers', 250, null), ('cr', 20, 'container_registries'), ('dns_zones', 250, null))
+    as defaults (kind, quota, counter);
 
 -- Who calls
 
@@ -127,10 +144,36 @@ create table if not exists users.account (
   updated_at timestamptz(3) not null default current_timestamp,
   unprocessed_usage numeric not null default 0.0
     check (unprocessed_usage - unprocessed_usage = 0), -- JSON has no NaN and no infinity
+  usage jsonb not null default '{}' check (jsonb_typeof(usage) = 'object'),
   labels jsonb not null default '{}' check (jsonb_typeof(labels) = 'object'),
   external_id text,
   application_id bigint references users.application on delete set null,
   suspended_at timestamptz,
+  -- the answer to GET, but for what stands in other tables
+  document_head text not null generated always as (
+    '{"id":' || id::text
+    || ',"fname":' || users.json(fname)
+    || ',"lname":' || users.json(lname)
+    || ',"email":' || users.json(email)
+    || ',"phone":' || users.json(phone)
+    || ',"address1":' || users.json(address1)
+    || ',"address2":' || users.json(address2)
+    || ',"city":' || users.json(city)
+    || ',"company_name":' || users.json(company_name)
+    || ',"country":' || users.json(country)
+    || ',"timezone":' || users.json(timezone)
+    || ',"currency":') stored,
+  document_middle text not null generated always as (
+    ',"c_sftp_pass":' || c_sftp_pass::text
+    || ',"zip":' || users.json(zip)
+    || ',"vat":' || users.json(vat)
+    || ',"state":' || users.json(state)
+    || ',"locale":' || users.json(locale)
+    || ',"created_at":' || users.json(created_at)
+    || ',"updated_at":' || users.json(updated_at)
+    || ',"billing_plan":') stored,
+  document_services text not null generated always as (
+    ',"services":{' || users.services(usage) || '}') stored,
   constraint account_external_id unique (application_id, external_id)
 );
 create unique index if not exists account_email on users.account (lower(email));
@@ -144,21 +187,14 @@ comment on column users.account.updated_at is
   'milliseconds, and later with every change made through users_api, so that each has an entity tag of its own';
 comment on column users.account.unprocessed_usage is
   'accrued in the account''s currency, but not yet transferred to the billing system; shown with all its digits';
+comment on column users.account.usage is
+  'how many of what it has now, written by the panel: usage || ''{"projects": 3}''; whole numbers by name: projects, '
+  'containers, container_services, container_images, container_registries, dns_zones, or a group_quota.counter of an '
+  'administrator''s; what is missing is 0';
 comment on column users.account.labels is 'the owner''s and the registering application''s; 16 KiB at most';
 comment on column users.account.external_id is 'the registering application''s own name for the account';
 comment on column users.account.application_id is 'which application registered the account; null: none';
 comment on column users.account.suspended_at is 'since when the owner is refused; null: not suspended';
-
-create table if not exists users.usage (
-  account_id bigint references users.account on delete cascade,
-  counter text,
-  current bigint not null,
-  primary key (account_id, counter)
-);
-comment on table users.usage is 'How many of what an account has now. Written by the panel; a missing row is a zero.';
-comment on column users.usage.counter is
-  'projects, containers, container_services, container_images, container_registries, dns_zones '
-  'or a quota_kind.counter of an administrator''s';
 
 create table if not exists users.token (
   digest bytea primary key check (octet_length(digest) = 32),

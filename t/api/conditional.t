@@ -44,7 +44,7 @@ is get(headers => [Accept => 'application/*'])->{headers}{etag}, $tag, '... for 
 
 for my $change (
     ['field'  => q{update users.account set vat = 'NL1' where id = 1}],
-    ['use'    => q{update users.usage set current = 2 where account_id = 1}],
+    ['use'    => q{update users.account set usage = '{"projects": 2}' where id = 1}],
     ['quota'  => q{update users.group_quota set quota = 251 where kind = 'containers'}],
     ['kind'   => q{delete from users.group_quota where kind = 'cr'}],
     ['plan'   => q{update users.billing_plan set name = 'standard'}],

@@ -280,15 +280,11 @@ subtest 'text comes out as it was stored' => sub {
 
 subtest 'services and quotas count what the account has' => sub {
     $server->sql(<<~'SQL');
-        insert into users.quota_kind (kind, counter)
-        values ('volumes', 'volumes'), ('a "b\c', 'none'), ('sftp', 'containers');
-        insert into users.group_quota (group_id, kind, quota)
-        values (1, 'volumes', 5), (1, 'a "b\c', 0), (1, 'sftp', 9);
-        delete from users.usage;
-        insert into users.usage (account_id, counter, current)
-        values (1, 'projects', 1), (1, 'containers', 249), (1, 'container_services', 3),
-          (1, 'container_images', 4), (1, 'container_registries', 20), (1, 'dns_zones', 251),
-          (1, 'volumes', 9000000000);
+        insert into users.group_quota (group_id, kind, quota, counter)
+        values (1, 'volumes', 5, null), (1, 'a "b\c', 0, 'none'), (1, 'sftp', 9, 'containers');
+        update users.account set usage = '{"projects": 1, "containers": 249,
+          "container_services": 3, "container_images": 4, "container_registries": 20,
+          "dns_zones": 251, "volumes": 9000000000}' where id = 1;
         SQL
     my $user = ask(GET => token => READ_TOKEN)->{json}{user};
     is_deeply $user->{services}, {

@@ -19,19 +19,15 @@ on conflict (client_id) do nothing;
 
 with added as (
   insert into users.account
-    (fname, lname, email, city, country, timezone, currency, locale, unprocessed_usage)
-  select 'Bench', 'Number ' || n, email, 'Portland', 'US', 'America/Los_Angeles', 'USD', 'en', n % 1000 * 0.01
+    (fname, lname, email, city, country, timezone, currency, locale, unprocessed_usage, usage)
+  select 'Bench', 'Number ' || n, email, 'Portland', 'US', 'America/Los_Angeles', 'USD', 'en', n % 1000 * 0.01,
+    -- what a panel counts for an account that runs a few things
+    jsonb_build_object('projects', 1 + n % 3, 'containers', 1 + n % 9,
+      'container_services', 1 + n % 5, 'container_images', 1 + n % 2)
   from generate_series(1, :accounts) as n,
     format('bench-%s@example.com', n) as email
   where not exists (select from users.account where lower(account.email) = email.email)
   returning id, email
-), used as (
-  -- What a panel counts for an account that runs a few things.
-  insert into users.usage (account_id, counter, current)
-  select id, counter, 1 + id % most
-  from added,
-    (values ('projects', 3), ('containers', 9), ('container_services', 5), ('container_images', 2))
-      as counters (counter, most)
 )
 insert into users.token (digest, application_id, user_id, scopes)
 select sha256(convert_to(split_part(email, '@', 1), 'UTF8')), application.id, added.id, '{profile_read}'
@@ -40,4 +36,4 @@ where client_id = 'bench';
 
 commit;
 
-vacuum analyze users.account, users.usage, users.token;
+vacuum analyze users.account, users.token;
