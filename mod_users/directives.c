@@ -79,13 +79,26 @@ static const char *invalid(cmd_parms *cmd, const char *value, const char *valid)
                         valid);
 }
 
-static const char *set_choice(cmd_parms *cmd, const char *value, const choice *choices, int *member)
+/* What a directive of a server sets: a member of its settings, and the values that it takes. */
+typedef struct {
+    size_t offset;
+    int least;
+    int limit;
+    const choice *choices;
+} member;
+
+static void *member_of(cmd_parms *cmd)
+{
+    return (char *)users_settings_of(cmd->server) + ((const member *)cmd->info)->offset;
+}
+
+static const char *choose(cmd_parms *cmd, const char *value, const choice *choices, int *chosen)
 {
     const char *valid = "";
 
     for (const choice *c = choices; c->word; c++) {
         if (strcasecmp(value, c->word) == 0) {
-            *member = c->value;
+            *chosen = c->value;
             return NULL;
         }
         valid = apr_pstrcat(cmd->pool, valid, *valid ? " or " : "", c->word, NULL);
@@ -93,12 +106,25 @@ static const char *set_choice(cmd_parms *cmd, const char *value, const choice *c
     return invalid(cmd, value, valid);
 }
 
-/* The member of this server's settings that the directive table names by its offset. */
-static void *member_of(cmd_parms *cmd)
+static const char *set_choice(cmd_parms *cmd, void *location, const char *value)
 {
-    char *settings = (char *)users_settings_of(cmd->server);
+    (void)location;
+    return choose(cmd, value, ((const member *)cmd->info)->choices, member_of(cmd));
+}
 
-    return settings + (size_t)cmd->info;
+static const char *set_number(cmd_parms *cmd, void *location, const char *value)
+{
+    const member *m = cmd->info;
+    char *end;
+    apr_int64_t number = apr_strtoi64(value, &end, 10);
+
+    (void)location;
+    if (!apr_isdigit(*value) || *end || number < m->least || number > m->limit) {
+        return invalid(cmd, value,
+                       apr_psprintf(cmd->pool, "a number from %d to %d", m->least, m->limit));
+    }
+    *(int *)member_of(cmd) = number ? (int)number : USERS_NONE;
+    return NULL;
 }
 
 static const char *set_duration(cmd_parms *cmd, void *location, const char *value)
@@ -114,62 +140,6 @@ static const char *set_duration(cmd_parms *cmd, void *location, const char *valu
     return NULL;
 }
 
-static const char *set_number(cmd_parms *cmd, const char *value, int least, int limit)
-{
-    char *end;
-    apr_int64_t number = apr_strtoi64(value, &end, 10);
-
-    if (!apr_isdigit(*value) || *end || number < least || number > limit) {
-        return invalid(cmd, value, apr_psprintf(cmd->pool, "a number from %d to %d", least, limit));
-    }
-    *(int *)member_of(cmd) = (int)number;
-    return NULL;
-}
-
-static const char *set_connections(cmd_parms *cmd, void *location, const char *value)
-{
-    (void)location;
-    return set_number(cmd, value, 1, CONNECTIONS_LIMIT);
-}
-
-static const char *set_octets(cmd_parms *cmd, void *location, const char *value)
-{
-    (void)location;
-    return set_number(cmd, value, 1, BODY_LIMIT);
-}
-
-static const char *set_lanes(cmd_parms *cmd, void *location, const char *value)
-{
-    int *lanes = member_of(cmd);
-    const char *fault = set_number(cmd, value, 0, CONNECTIONS_LIMIT);
-
-    (void)location;
-    if (!fault && *lanes == 0) {
-        *lanes = USERS_LANES_OFF; /* zero means unset */
-    }
-    return fault;
-}
-
-static const char *set_challenge(cmd_parms *cmd, void *location, const char *value)
-{
-    int chosen = 0;
-    const char *fault = set_choice(cmd, value, challenges, &chosen);
-
-    (void)location;
-    users_settings_of(cmd->server)->challenge = chosen;
-    return fault;
-}
-
-static const char *set_duplicates(cmd_parms *cmd, void *location, const char *value)
-{
-    int chosen = 0;
-    const char *fault = set_choice(cmd, value, duplicates, &chosen);
-
-    (void)location;
-    users_settings_of(cmd->server)->duplicates = chosen;
-    return fault;
-}
-
 /* The realm stands in a quoted-string (RFC 9110 section 5.6.4), which we send unescaped. */
 static const char *set_realm(cmd_parms *cmd, void *location, const char *value)
 {
@@ -179,7 +149,7 @@ static const char *set_realm(cmd_parms *cmd, void *location, const char *value)
             return invalid(cmd, value, "printable ASCII without quotes and backslashes");
         }
     }
-    users_settings_of(cmd->server)->realm = value;
+    *(const char **)member_of(cmd) = value;
     return NULL;
 }
 
@@ -213,7 +183,7 @@ static const char *set_host_name(cmd_parms *cmd, void *location, const char *val
     if (!is_mail_domain(value)) {
         return invalid(cmd, value, "a domain name with a dot, or localhost");
     }
-    users_settings_of(cmd->server)->host_name = value;
+    *(const char **)member_of(cmd) = value;
     return NULL;
 }
 
@@ -225,7 +195,7 @@ static const char *set_currency(cmd_parms *cmd, void *location, const char *valu
         !apr_isupper(value[2])) {
         return invalid(cmd, value, "a code of ISO 4217, such as USD");
     }
-    users_settings_of(cmd->server)->default_currency = value;
+    *(const char **)member_of(cmd) = value;
     return NULL;
 }
 
@@ -241,7 +211,7 @@ static const char *set_locale(cmd_parms *cmd, void *location, const char *value)
                        "a language of ISO 639-1 with an optional region of ISO 3166-1, "
                        "such as en or pt-BR");
     }
-    users_settings_of(cmd->server)->default_locale = value;
+    *(const char **)member_of(cmd) = value;
     return NULL;
 }
 
@@ -280,7 +250,7 @@ static const char *set_conninfo(cmd_parms *cmd, void *location, const char *valu
     }
     PQconninfoFree(options);
     PQfreemem(error);
-    users_settings_of(cmd->server)->conninfo = value;
+    *(const char **)member_of(cmd) = value;
     return fault;
 }
 
@@ -302,7 +272,7 @@ static const char *set_endpoint(cmd_parms *cmd, void *mconfig, const char *value
                            "<Location \"/api/users\">",
                            NULL);
     }
-    fault = set_choice(cmd, value, endpoints, &chosen);
+    fault = choose(cmd, value, endpoints, &chosen);
     if (fault) {
         return fault;
     }
@@ -312,44 +282,57 @@ static const char *set_endpoint(cmd_parms *cmd, void *mconfig, const char *value
     return NULL;
 }
 
-#define SERVER_DIRECTIVE(name, setter, member, help)                                               \
-    AP_INIT_TAKE1(name, setter, (void *)offsetof(users_settings, member), RSRC_CONF, help)
+#define SERVER_DIRECTIVE(name, setter, help, ...)                                                  \
+    AP_INIT_TAKE1(name, setter, ((void *)&(const member){__VA_ARGS__}), RSRC_CONF, help)
+#define MEMBER(name) .offset = offsetof(users_settings, name)
 
 const command_rec users_directives[] = {
     AP_INIT_TAKE1("UsersEndpoint", set_endpoint, NULL, ACCESS_CONF,
                   "What this <Location> serves: account"),
-    SERVER_DIRECTIVE("UsersDB", set_conninfo, conninfo,
+    SERVER_DIRECTIVE("UsersDB", set_conninfo,
                      "Connection string of the database: libpq keywords or a URI; the password may "
-                     "be exec:/path/to/program"),
-    SERVER_DIRECTIVE("UsersDBKeep", set_connections, db_keep,
-                     "Idle connections that a child keeps open (default: UsersDBMax)"),
-    SERVER_DIRECTIVE("UsersDBMax", set_connections, db_max,
-                     "Connections that a child may have (default: 4, under prefork 1)"),
-    SERVER_DIRECTIVE("UsersDBExptime", set_duration, db_exptime,
-                     "How long a connection beyond UsersDBKeep may stay idle (default: 300s)"),
-    SERVER_DIRECTIVE(
-        "UsersDBAcquireTimeout", set_duration, db_acquire_timeout,
-        "How long a request waits for a connection, its set-up included (default: 3s)"),
-    SERVER_DIRECTIVE("UsersDBConnectTimeout", set_duration, db_connect_timeout,
-                     "How long one host of UsersDB may take to connect (default: 1s)"),
-    SERVER_DIRECTIVE("UsersDBTimeout", set_duration, db_timeout,
-                     "How long a statement may take (default: 3s)"),
-    SERVER_DIRECTIVE("UsersReadLanes", set_lanes, read_lanes,
+                     "be exec:/path/to/program",
+                     MEMBER(conninfo)),
+    SERVER_DIRECTIVE("UsersDBKeep", set_number,
+                     "Idle connections that a child keeps open (default: UsersDBMax)",
+                     MEMBER(db_keep), 1, CONNECTIONS_LIMIT),
+    SERVER_DIRECTIVE("UsersDBMax", set_number,
+                     "Connections that a child may have (default: 4, under prefork 1)",
+                     MEMBER(db_max), 1, CONNECTIONS_LIMIT),
+    SERVER_DIRECTIVE("UsersDBExptime", set_duration,
+                     "How long a connection beyond UsersDBKeep may stay idle (default: 300s)",
+                     MEMBER(db_exptime)),
+    SERVER_DIRECTIVE("UsersDBAcquireTimeout", set_duration,
+                     "How long a request waits for a connection, its set-up included (default: 3s)",
+                     MEMBER(db_acquire_timeout)),
+    SERVER_DIRECTIVE("UsersDBConnectTimeout", set_duration,
+                     "How long one host of UsersDB may take to connect (default: 1s)",
+                     MEMBER(db_connect_timeout)),
+    SERVER_DIRECTIVE("UsersDBTimeout", set_duration, "How long a statement may take (default: 3s)",
+                     MEMBER(db_timeout)),
+    SERVER_DIRECTIVE("UsersReadLanes", set_number,
                      "Statements of a child that serve concurrent reads together; 0: a statement "
-                     "for each read (default: 1)"),
-    SERVER_DIRECTIVE("UsersChallenge", set_challenge, challenge,
-                     "What a 401 asks for: both (default) or bearer"),
-    SERVER_DIRECTIVE("UsersRealm", set_realm, realm, "The realm that a 401 names (default: users)"),
-    SERVER_DIRECTIVE("UsersHostName", set_host_name, host_name,
-                     "The domain of generated email addresses (default: ServerName)"),
-    SERVER_DIRECTIVE("UsersMaxBody", set_octets, max_body,
-                     "The largest request body in octets (default: 65536)"),
-    SERVER_DIRECTIVE("UsersDefaultCurrency", set_currency, default_currency,
-                     "The currency of a new account that names none (default: USD)"),
-    SERVER_DIRECTIVE("UsersDefaultLocale", set_locale, default_locale,
-                     "The locale of a new account that names none that is known (default: en)"),
-    SERVER_DIRECTIVE("UsersDuplicates", set_duplicates, duplicates,
-                     "What the same provider pair does again: create (default) or conflict"),
+                     "for each read (default: 1)",
+                     MEMBER(read_lanes), 0, CONNECTIONS_LIMIT),
+    SERVER_DIRECTIVE("UsersChallenge", set_choice, "What a 401 asks for: both (default) or bearer",
+                     MEMBER(challenge), .choices = challenges),
+    SERVER_DIRECTIVE("UsersRealm", set_realm, "The realm that a 401 names (default: users)",
+                     MEMBER(realm)),
+    SERVER_DIRECTIVE("UsersHostName", set_host_name,
+                     "The domain of generated email addresses (default: ServerName)",
+                     MEMBER(host_name)),
+    SERVER_DIRECTIVE("UsersMaxBody", set_number,
+                     "The largest request body in octets (default: 65536)", MEMBER(max_body), 1,
+                     BODY_LIMIT),
+    SERVER_DIRECTIVE("UsersDefaultCurrency", set_currency,
+                     "The currency of a new account that names none (default: USD)",
+                     MEMBER(default_currency)),
+    SERVER_DIRECTIVE("UsersDefaultLocale", set_locale,
+                     "The locale of a new account that names none that is known (default: en)",
+                     MEMBER(default_locale)),
+    SERVER_DIRECTIVE("UsersDuplicates", set_choice,
+                     "What the same provider pair does again: create (default) or conflict",
+                     MEMBER(duplicates), .choices = duplicates),
     {0}};
 
 /* Hooks */

@@ -31,7 +31,7 @@ typedef enum {
     USERS_DUPLICATES_CONFLICT /* it gets a 409 */
 } users_duplicates;
 
-#define USERS_LANES_OFF (-1) /* of read_lanes: each look-up makes its own trip */
+#define USERS_NONE (-1) /* a zero that was set, since zero means unset */
 
 /*
  * Every setting of a server, once: type, name, default. Defaults of zero are found by
