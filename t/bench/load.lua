@@ -17,8 +17,8 @@ local tags = {}
 local registered = 0
 
 local function compose(method, token, rest)
-  return method .. " " .. wrk.path .. " HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " .. token
-    .. "\r\n" .. rest
+  return method .. " " .. wrk.path .. " HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
+    .. token .. "\r\n" .. rest
 end
 
 local function with_json(json)
@@ -31,19 +31,19 @@ end
 
 local function revalidate()
   local n = random(#tags)
-  return compose("GET", "bench-" .. n, "If-None-Match: \"" .. tags[n] .. "\"\r\n\r\n")
+  return compose("GET", "bench-" .. n, 'If-None-Match: "' .. tags[n] .. '"\r\n\r\n')
 end
 
 local function change()
   return compose("PATCH", "change-" .. random(unchanged + 1, accounts),
-    with_json("{\"user\":{\"city\":\"City " .. random(1000000) .. "\"}}"))
+    with_json('{"user":{"city":"City ' .. random(1000000) .. '"}}'))
 end
 
 local function register()
   registered = registered + 1
   return compose("POST", register_token,
-    with_json("{\"user\":{\"fname\":\"Bench\",\"lname\":\"Registered\",\"provider_server\":\"bench.example\","
-      .. "\"provider_username\":\"r" .. seed .. "-" .. number .. "-" .. registered .. "\"}}"))
+    with_json('{"user":{"fname":"Bench","lname":"Registered","provider_server":"bench.example",'
+      .. '"provider_username":"r' .. seed .. "-" .. number .. "-" .. registered .. '"}}'))
 end
 
 local function mix()
@@ -92,6 +92,7 @@ function done(summary, latency)
   for _, thread in ipairs(threads) do
     all_wrong = all_wrong + thread:get("wrong")
   end
-  print(table.concat({summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
-    errors.status, all_wrong, errors.connect + errors.timeout, errors.read + errors.write}, " "))
+  print(table.concat({summary.requests, summary.duration, latency:percentile(50),
+    latency:percentile(99), errors.status, all_wrong, errors.connect + errors.timeout,
+    errors.read + errors.write}, " "))
 end
