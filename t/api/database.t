@@ -7,10 +7,11 @@ use Users::Test;
 use Users::Test::Process qw(DEADLINE);
 use Users::Test::Session;
 
-my $ACQUIRE = 1;      # seconds, UsersDBAcquireTimeout
-my $CONNECT = 0.3;    # seconds, UsersDBConnectTimeout
-my $TIMEOUT = 0.6;    # seconds, UsersDBTimeout
-my $SLACK   = 1;      # seconds that a busy machine may take on top
+my $PACE    = $ENV{USERS_TEST_VALGRIND} ? 10 : 1;    # memcheck slows everything down
+my $ACQUIRE = 1 * $PACE;      # seconds, UsersDBAcquireTimeout
+my $CONNECT = 0.3 * $PACE;    # seconds, UsersDBConnectTimeout
+my $TIMEOUT = 0.6 * $PACE;    # seconds, UsersDBTimeout
+my $SLACK   = 1 * $PACE;      # seconds that a busy machine may take on top
 
 my $PREFORK  = ($ENV{USERS_TEST_MPM} // '') eq 'prefork';
 my $CHILDREN = $PREFORK ? 10 : 1;
@@ -256,7 +257,7 @@ subtest 'a statement that takes too long' => sub {
     $server->sql(<<~SQL);
         alter view users_api.token rename to quick_token;
         create view users_api.token as
-          select quick_token.* from users_api.quick_token cross join pg_sleep(30);
+          select quick_token.* from users_api.quick_token cross join pg_sleep(300);
         grant select on users_api.token to mod_users;
         SQL
     my ($answer, $seconds) = timed(@get);
@@ -270,7 +271,7 @@ subtest 'a statement that takes too long' => sub {
 
     $server->sql(<<~SQL);
         create function users.dawdle() returns trigger language plpgsql
-          as 'begin perform pg_sleep(30); return new; end';
+          as 'begin perform pg_sleep(300); return new; end';
         create trigger dawdle before insert or update on users.account
           for each row execute function users.dawdle();
         SQL
