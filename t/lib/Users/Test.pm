@@ -120,9 +120,9 @@ for my $name (qw(HUP INT PIPE TERM ALRM)) {
 alarm 20 * DEADLINE;
 
 END {
+    $SIG{$_} = 'IGNORE' for qw(HUP INT PIPE TERM);    # a second one would leave the servers running
     my $status = $?;
     alarm 0;
-    local $SIG{PIPE} = 'IGNORE';    # nobody may be reading any more
     end_all();
     for my $server (@servers) {
         $server->postgres->stop('immediate') if $server->postgres->running;
