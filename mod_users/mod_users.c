@@ -31,8 +31,6 @@ static void register_hooks(apr_pool_t *pool)
 
 module AP_MODULE_DECLARE_DATA users_module = {
     STANDARD20_MODULE_STUFF, users_location_create, users_location_merge, users_settings_create,
-    users_settings_merge,    users_directives,      register_hooks,
-#if defined(AP_MODULE_FLAG_NONE)
-    AP_MODULE_FLAG_NONE
-#endif
-};
+    users_settings_merge, users_directives, register_hooks,
+    /* a server that sets nothing has settings all the same: its name and its TLS are its own */
+    AP_MODULE_FLAG_ALWAYS_MERGE};

@@ -66,5 +66,11 @@ is_deeply warned(
         . vhost('tls.example', $endpoint . $tls, '*:8443')
     ),
     ['plain.example'], 'none for one with TLS';
+is_deeply warned(
+    modules => [qw(socache_shmcb ssl)],
+    conf    => "$everywhere\nListen 0.0.0.0:8443 https",
+    site    => $endpoint . vhost('plain.example', '', '*:8080') . vhost('tls.example', $tls, '*:8443')
+    ),
+    [qw(localhost plain.example)], 'TLS of one is not that of those that inherit the same endpoint';
 
 done_testing;

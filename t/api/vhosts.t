@@ -300,6 +300,21 @@ BrowserMatch "Mozilla/2" nokeepalive
 </Location>
 CONF
 
+subtest 'a virtual host that sets nothing has a name of its own' => sub {
+    $server->start(site => <<~SITE);
+        UsersDB "@{[$server->conninfo]}"
+        <Location /api/users>
+          UsersEndpoint account
+        </Location>
+        <VirtualHost *:*>
+          ServerName panel.example.com
+        </VirtualHost>
+        SITE
+    like register('panel.example.com')->{json}{user}{email}, qr/\@panel\.example\.com$/,
+        'generated addresses are in it';
+    $server->stop;
+};
+
 subtest 'conf/users.conf works as it stands in a stock configuration' => sub {
     my $htdocs = $server->dir . '/htdocs';
     write_file('htdocs/index.html', 'It works!');
