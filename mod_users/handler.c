@@ -36,6 +36,7 @@ int users_handler_choose(request_rec *r)
         return DECLINED;
     }
     r->handler = USERS_HANDLER;
+    r->proxyreq = PROXYREQ_NONE; /* "ProxyPass /" may stand beside an endpoint */
     return OK;
 }
 
@@ -151,23 +152,28 @@ static refusal read_body(request_rec *r, int limit, char **body, apr_size_t *len
     apr_bucket_brigade *part = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     apr_bucket_brigade *whole = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     apr_off_t size = 0;
+    apr_off_t more = 0;
 
     do {
         apr_status_t status =
             ap_get_brigade(r->input_filters, part, AP_MODE_READBYTES, APR_BLOCK_READ, limit + 1);
 
+        if (status == APR_SUCCESS && APR_BRIGADE_EMPTY(part)) {
+            status = APR_EGENERAL; /* no filter should; waiting for more could take for ever */
+        }
         if (status == APR_SUCCESS) {
+            apr_brigade_length(part, 1, &more);
+            size += more;
             status = ap_save_brigade(NULL, &whole, &part, r->pool);
         }
         if (status != APR_SUCCESS) {
             return (refusal){ap_map_http_request_error(status, HTTP_BAD_REQUEST),
                              "the request body could not be read"};
         }
-        apr_brigade_length(whole, 0, &size);
         if (size > limit) {
             return (refusal){HTTP_REQUEST_ENTITY_TOO_LARGE, "the request body is too large"};
         }
-    } while (APR_BRIGADE_EMPTY(whole) || !APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(whole)));
+    } while (!APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(whole)));
 
     *length = (apr_size_t)size;
     *body = apr_palloc(r->pool, *length + 1);
@@ -175,12 +181,6 @@ static refusal read_body(request_rec *r, int limit, char **body, apr_size_t *len
     (*body)[*length] = '\0';
     apr_brigade_destroy(whole);
     return (refusal){OK, NULL};
-}
-
-static apr_status_t release_json(void *json)
-{
-    json_decref(json);
-    return APR_SUCCESS;
 }
 
 /* What a client wants stored, and what is wrong with it. All of it lives as long as the request. */
@@ -213,7 +213,7 @@ static refusal read_submission(request_rec *r, const users_admission *admission,
     s->faults = apr_array_make(r->pool, 2, sizeof(users_fault));
     s->fields = users_account_read(json, patch ? USERS_ACCOUNT_UPDATE : USERS_ACCOUNT_CREATE,
                                    admission->prefer.strict, s->faults);
-    apr_pool_cleanup_register(r->pool, s->fields, release_json, apr_pool_cleanup_null);
+    apr_pool_cleanup_register(r->pool, s->fields, users_store_release_json, apr_pool_cleanup_null);
     json_decref(json);
     judge_version(r, &admission->accept, s->faults);
     return refused;

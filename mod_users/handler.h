@@ -10,7 +10,7 @@
  */
 int users_handler_map(request_rec *r);
 
-/* Hook fixups: an endpoint is served by this module, whatever SetHandler says. */
+/* Hook fixups: an endpoint is served by this module, whatever SetHandler or ProxyPass say. */
 int users_handler_choose(request_rec *r);
 
 /* Hook handler: serves what the access checker admitted, and nothing else. */

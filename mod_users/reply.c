@@ -39,14 +39,22 @@ static void set_headers(request_rec *r, int status, const char *tag)
     }
 }
 
-/* Pass the answer on. content may be NULL; it must live as long as the request. */
+/*
+ * Pass the answer on. content may be NULL; it must live as long as the request, and is
+ * copied where a filter still holds it then. Nothing of ours is served in parts: httpd's
+ * byterange filter would make them of the answer to a change, too.
+ */
 static int pass(request_rec *r, const char *content, apr_size_t length)
 {
     apr_bucket_alloc_t *allocator = r->connection->bucket_alloc;
     apr_bucket_brigade *brigade = apr_brigade_create(r->pool, allocator);
 
+    if (!r->main) { /* a subrequest has its page's header fields */
+        apr_table_unset(r->headers_in, "Range");
+    }
     if (content) {
-        APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_immortal_create(content, length, allocator));
+        APR_BRIGADE_INSERT_TAIL(brigade,
+                                apr_bucket_pool_create(content, length, r->pool, allocator));
     }
     APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_eos_create(allocator));
     return ap_pass_brigade(r->output_filters, brigade) == APR_SUCCESS || r->connection->aborted

@@ -18,13 +18,14 @@ APLOG_USE_MODULE(users);
  * account still has its row: the answer differs from that to an unknown credential.
  */
 #define TOKEN_COLUMNS                                                                              \
-    "select t.application_id, t.user_id, array_to_string(t.scopes, ' '), a.suspended, "
+    "select t.application_id::bigint, t.user_id::bigint, array_to_string(t.scopes, ' '),"          \
+    " a.suspended, "
 #define FIND_TOKEN(document)                                                                       \
     TOKEN_COLUMNS document                                                                         \
         " from users_api.token t left join users_api.account a on a.user_id = t.user_id"           \
         " where t.digest = $1"
 #define FIND_CREDENTIAL(document)                                                                  \
-    "select c.user_id, a.suspended, c.secret_digest, c.secret_hash, " document                     \
+    "select c.user_id::bigint, a.suspended, c.secret_digest, c.secret_hash, " document             \
     " from users_api.credential c join users_api.account a on a.user_id = c.user_id"               \
     " where c.username = $1"
 
@@ -173,7 +174,10 @@ static users_db_status run_for(request_rec *r, const users_statement *statement,
     return status;
 }
 
-/* Decoding: results come in binary format, whose text has a NUL behind it all the same. */
+/*
+ * Decoding: results come in binary format, whose text has a NUL behind it all the same. Who
+ * brings other tables may have other integers in them: the statements cast them.
+ */
 
 static const char *text_at(const PGresult *result, int row, int column)
 {
@@ -258,10 +262,11 @@ static users_db_status hand_out(PGresult *result, users_ticket **tickets)
         PQclear(result);
         return found ? USERS_DB_FAILED : USERS_DB_OK;
     }
-    *rows = (shared_rows){result, (apr_uint32_t)found};
+    *rows = (shared_rows){.result = result};
     for (int row = 0; row < found; row++) {
         token_answer *answer = tickets[int8_at(result, row, 5) - 1]->answer;
 
+        rows->readers += !answer->rows;
         answer->rows = rows;
         answer->row = row;
     }
@@ -351,17 +356,16 @@ users_db_status users_store_find_credential(request_rec *r, const char *name, bo
     users_db_status status = run_for(r, with_document ? &find_credential_account : &find_credential,
                                      parameters, &result);
 
-    if (status == USERS_DB_INVALID) { /* a name that the database's encoding does not have */
-        status = USERS_DB_OK;
-    }
-    *found = result && PQntuples(result) == 1;
+    *found = status == USERS_DB_OK && PQntuples(result) == 1;
     if (*found) {
         *principal = (users_principal){.user = int8_at(result, 0, 0),
                                        .suspended = bool_at(result, 0, 1),
                                        .document = text_at(result, 0, 4),
                                        .document_length = (apr_size_t)PQgetlength(result, 0, 4)};
-        *secret = (users_secret){.digest = (const unsigned char *)text_at(result, 0, 2),
-                                 .hash = text_at(result, 0, 3)};
+        *secret = (users_secret){.hash = text_at(result, 0, 3)};
+        if (PQgetlength(result, 0, 2) == USERS_DIGEST_LENGTH) {
+            secret->digest = (const unsigned char *)text_at(result, 0, 2);
+        }
     }
     return status;
 }
@@ -379,10 +383,21 @@ static const struct {
     {"under_way", USERS_CHANGE_UNDER_WAY},
 };
 
-static apr_status_t release_json(void *json)
+apr_status_t users_store_release_json(void *json)
 {
     json_decref(json);
     return APR_SUCCESS;
+}
+
+static bool find_outcome(const char *word, users_outcome *outcome)
+{
+    for (size_t i = 0; word && i < sizeof(outcomes) / sizeof(*outcomes); i++) {
+        if (strcmp(word, outcomes[i].word) == 0) {
+            *outcome = outcomes[i].outcome;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* The columns that both changes have: outcome, faults, document. */
@@ -390,23 +405,20 @@ static users_db_status decode_change(request_rec *r, const PGresult *result, use
 {
     const char *word = PQntuples(result) == 1 ? text_at(result, 0, 0) : NULL;
 
-    *change = (users_change){.document = NULL};
-    for (size_t i = 0; word && i < sizeof(outcomes) / sizeof(*outcomes); i++) {
-        if (strcmp(word, outcomes[i].word) == 0) {
-            change->outcome = outcomes[i].outcome;
-            if (text_at(result, 0, 1)) {
-                change->faults = json_loads(text_at(result, 0, 1), 0, NULL);
-                apr_pool_cleanup_register(r->pool, change->faults, release_json,
-                                          apr_pool_cleanup_null);
-            }
-            change->document = text_at(result, 0, 2);
-            change->document_length = (apr_size_t)PQgetlength(result, 0, 2);
-            return USERS_DB_OK;
-        }
+    *change = (users_change){.document = word ? text_at(result, 0, 2) : NULL};
+    if (!find_outcome(word, &change->outcome) ||
+        (change->outcome <= USERS_CHANGE_REPEATED && !change->document)) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "the contract is broken by the outcome '%s'",
+                      word ? word : "");
+        return USERS_DB_FAILED;
     }
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "the contract's outcome '%s' is unknown",
-                  word ? word : "");
-    return USERS_DB_FAILED;
+    change->document_length = (apr_size_t)PQgetlength(result, 0, 2);
+    if (text_at(result, 0, 1)) {
+        change->faults = json_loads(text_at(result, 0, 1), 0, NULL);
+        apr_pool_cleanup_register(r->pool, change->faults, users_store_release_json,
+                                  apr_pool_cleanup_null);
+    }
+    return USERS_DB_OK;
 }
 
 /* Our tags are hexadecimal: another one can't be the present one and needs no quoting here. */
@@ -474,7 +486,7 @@ users_db_status users_store_register(request_rec *r, apr_int64_t application, co
         status = decode_change(r, result, change);
     }
     if (status == USERS_DB_OK) {
-        change->labels = text_at(result, 0, 3);
+        change->labels = PQgetisnull(result, 0, 3) ? "{}" : text_at(result, 0, 3);
     }
     return status;
 }

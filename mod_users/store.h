@@ -41,7 +41,10 @@ users_db_status users_store_find_credential(request_rec *r, const char *name, bo
                                             bool *found, users_principal *principal,
                                             users_secret *secret);
 
-/* What came of a change. */
+/* A clean-up of a pool: gives a reference to JSON back. */
+apr_status_t users_store_release_json(void *json);
+
+/* What came of a change; the first two bring a document. */
 typedef enum {
     USERS_CHANGE_DONE,      /* stored */
     USERS_CHANGE_REPEATED,  /* registration: done before under this idempotency key */

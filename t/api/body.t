@@ -383,4 +383,9 @@ for my $what (sort keys %waiting) {
 is stored(), $before, '... and stores nothing';
 is submit(PATCH => body())->{status}, 200, 'what comes in time is served';
 
+my $bytes = body() . ' ' x 20_000;
+is $server->request(PATCH => '/api/users', token => $token{PATCH}, headers => [@json, @chunked],
+    body => join('', map { "1\r\n$_\r\n" } split //, $bytes) . "0\r\n\r\n")->{status},
+    200, 'a body of many small chunks is read';
+
 done_testing;

@@ -32,6 +32,7 @@ my @endpoints = (
     ['document-401'        => [@refused, 200], 'ErrorDocument 401 /document-401'],
     ['document-403'        => [@refused, 403],
         "Require ip 192.0.2.1\nErrorDocument 403 /document-403"],
+    ['proxied'             => [@refused, 200], 'ProxyPass http://127.0.0.1:1/'],
     # by the rewriting rules below
     ['rule-nothing'        => [@refused, 200]],
     ['rule-handler'        => [@refused, 200]],
@@ -92,7 +93,7 @@ sub locations ($directive, @locations) {
 }
 
 $server->start(
-    modules => [qw(access_compat actions authz_user dir include rewrite status)],
+    modules => [qw(access_compat actions authz_user dir include proxy proxy_http rewrite status)],
     vhost   => join '', $rules, locations('UsersEndpoint account', @endpoints),
     locations('', @detours), <<~'CONF');
         <Location /page>

@@ -57,6 +57,20 @@ for my $change (
     $tag = etag();
 }
 
+# ---- Range -----------------------------------------------------------------------------------
+
+# It may be ignored (RFC 9110 section 14.2), and a change has no parts.
+for my $range ('bytes=0-10', 'bytes=99999-') {
+    for my $request ([GET => '/api/users', token => READ_TOKEN],
+        [PATCH => '/api/users', token => FULL_TOKEN, json => { user => {} }])
+    {
+        my $answer = $server->request(@$request, headers => [Range => $range]);
+        is $answer->{status}, 200, "$request->[0] with Range: $range";
+        ok $answer->{json}{user}, '... is answered as a whole';
+    }
+}
+$tag = etag();
+
 # ---- GET, If-None-Match ----------------------------------------------------------------------
 
 my $opaque = opaque($tag);
