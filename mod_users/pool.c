@@ -335,7 +335,7 @@ users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings
  * The gate before the list: apr_reslist's own wait starts its time-out anew at each
  * wake-up. Who has passed finds a place in the list at once. False at the deadline.
  */
-static bool pass_gate(users_pool *pool, apr_time_t deadline, unsigned *generation)
+static bool pass_gate(users_pool *pool, apr_time_t deadline)
 {
     bool passed;
 
@@ -352,7 +352,6 @@ static bool pass_gate(users_pool *pool, apr_time_t deadline, unsigned *generatio
     if (passed) {
         pool->in_use++;
     }
-    *generation = pool->generation;
     apr_thread_mutex_unlock(pool->mutex);
     return passed;
 }
@@ -363,6 +362,16 @@ static void leave_gate(users_pool *pool)
     pool->in_use--;
     apr_thread_cond_signal(pool->freed);
     apr_thread_mutex_unlock(pool->mutex);
+}
+
+static unsigned current_generation(users_pool *pool)
+{
+    unsigned generation;
+
+    apr_thread_mutex_lock(pool->mutex);
+    generation = pool->generation;
+    apr_thread_mutex_unlock(pool->mutex);
+    return generation;
 }
 
 /* What killed one connection has killed its idle siblings too: they are closed when next met. */
@@ -396,28 +405,29 @@ void users_connection_release(users_connection *connection)
 users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
                                    users_connection **connection)
 {
-    unsigned generation;
+    void *resource;
     users_connection *c;
     users_db_status status = USERS_DB_OK;
 
-    if (!pass_gate(pool, deadline, &generation)) {
-        ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, pool->server,
-                     "no database connection was free in time");
+    if (!pass_gate(pool, deadline)) {
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, pool->server,
+                     "no connection was free in time: all %d of UsersDBMax are in use",
+                     pool->settings->db_max);
         return USERS_DB_BUSY;
     }
-    if (apr_reslist_acquire(pool->idle, (void **)connection) != APR_SUCCESS) {
+    if (apr_reslist_acquire(pool->idle, &resource) != APR_SUCCESS) {
         leave_gate(pool);
         return USERS_DB_BUSY;
     }
-    c = *connection;
-    if (c->pg && c->generation == generation && !is_alive(c)) {
-        lose(c);
-    } else if (c->pg && c->generation != generation) {
+    c = *connection = resource;
+    if (c->pg && c->generation != current_generation(pool)) {
         disconnect(c);
+    } else if (c->pg && !is_alive(c)) {
+        lose(c);
     }
     c->was_idle = c->pg != NULL;
     if (!c->pg) {
-        c->generation = generation;
+        c->generation = current_generation(pool); /* lose() may have raised it */
         status = connect_any(c, deadline);
     }
     if (status != USERS_DB_OK) {
@@ -433,7 +443,30 @@ bool users_connection_was_idle(const users_connection *connection)
 
 /* Statements */
 
-static users_db_status judge(users_connection *connection, const PGresult *result)
+static const char *const status_names[] = {
+    [USERS_DB_LOST] = "connection lost",
+    [USERS_DB_TIMEOUT] = "deadline exceeded",
+    [USERS_DB_LOCKED] = "locked by another",
+    [USERS_DB_INVALID] = "value refused",
+    [USERS_DB_FAILED] = "error",
+};
+
+/* SQLSTATEs that a value of the request can cause: it is out of range, or no such text. */
+static bool is_value_error(const char *state)
+{
+    return strcmp(state, "22003") == 0 || strcmp(state, "22021") == 0 ||
+           strcmp(state, "22P02") == 0 || strcmp(state, "22P05") == 0;
+}
+
+/* It had to wait, or was in the way of, another transaction, and was undone. */
+static bool is_conflict(const char *state)
+{
+    return strcmp(state, "55P03") == 0 || strcmp(state, "40001") == 0 ||
+           strcmp(state, "40P01") == 0;
+}
+
+static users_db_status status_of(const users_connection *connection,
+                                 const users_statement *statement, const PGresult *result)
 {
     const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
     const char *message = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
@@ -452,20 +485,21 @@ static users_db_status judge(users_connection *connection, const PGresult *resul
     if (strcmp(state, "57014") == 0) { /* query_canceled: statement_timeout */
         return USERS_DB_TIMEOUT;
     }
-    if (strcmp(state, "55P03") == 0) { /* lock_not_available: lock_timeout */
+    if (is_conflict(state)) {
         return USERS_DB_LOCKED;
     }
-    if (strncmp(state, "22", 2) == 0) { /* data exception */
+    if (is_value_error(state) && !statement->reads) {
         return USERS_DB_INVALID;
     }
     /* the primary message alone: detail and context may quote values of the request */
     ap_log_error(APLOG_MARK, APLOG_ERR, 0, connection->pool->server,
-                 "the database refused a statement: %s %s", state, message ? message : "");
+                 "the database refused %s: %s %s", statement->name, state, message ? message : "");
     return USERS_DB_FAILED;
 }
 
 /* Send what is queued and read the one result, by poll(): libpq's own waits know no deadline. */
-static users_db_status finish(users_connection *connection, apr_time_t deadline, PGresult **result)
+static users_db_status finish(users_connection *connection, const users_statement *statement,
+                              apr_time_t deadline, PGresult **result)
 {
     PGconn *pg = connection->pg;
     PGresult *next;
@@ -480,7 +514,7 @@ static users_db_status finish(users_connection *connection, apr_time_t deadline,
         while (!unsent && !PQisBusy(pg)) {
             next = PQgetResult(pg);
             if (!next) {
-                return judge(connection, *result);
+                return status_of(connection, statement, *result);
             }
             PQclear(*result);
             *result = next;
@@ -504,7 +538,7 @@ static users_db_status prepare(users_connection *connection, const users_stateme
         return USERS_DB_OK;
     }
     if (PQsendPrepare(connection->pg, statement->name, statement->sql, 0, NULL)) {
-        status = finish(connection, deadline, &result);
+        status = finish(connection, statement, deadline, &result);
     }
     PQclear(result);
     if (status == USERS_DB_OK) {
@@ -530,7 +564,7 @@ static users_db_status execute(users_connection *connection, const users_stateme
                              lengths, formats, 1)) {
         return USERS_DB_LOST;
     }
-    return finish(connection, deadline, result);
+    return finish(connection, statement, deadline, result);
 }
 
 users_db_status users_connection_run(users_connection *connection, const users_statement *statement,
@@ -543,12 +577,17 @@ users_db_status users_connection_run(users_connection *connection, const users_s
     if (status == USERS_DB_OK) {
         status = execute(connection, statement, parameters, deadline, result);
     }
-    if (status != USERS_DB_OK) {
-        PQclear(*result);
-        *result = NULL;
+    if (status == USERS_DB_OK) {
+        return status;
     }
+    PQclear(*result);
+    *result = NULL;
     if (status == USERS_DB_LOST) {
         lose(connection);
+    } else if (status == USERS_DB_FAILED) {
+        disconnect(connection); /* its prepared statements may be what is wrong */
     }
+    ap_log_error(APLOG_MARK, APLOG_INFO, 0, connection->pool->server, "%s ended with: %s",
+                 statement->name, status_names[status]);
     return status;
 }
