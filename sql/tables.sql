@@ -144,7 +144,9 @@ create table if not exists users.account (
   updated_at timestamptz(3) not null default current_timestamp,
   unprocessed_usage numeric not null default 0.0
     check (unprocessed_usage - unprocessed_usage = 0), -- JSON has no NaN and no infinity
-  usage jsonb not null default '{}' check (jsonb_typeof(usage) = 'object'),
+  usage jsonb not null default '{}' check (
+    jsonb_typeof(usage) = 'object'
+    and not usage @? '$.* ? (@.type() != "number" || @ < 0 || @ != @.floor() || @ > 9223372036854775807)'),
   labels jsonb not null default '{}' check (jsonb_typeof(labels) = 'object'),
   external_id text,
   application_id bigint references users.application on delete set null,
