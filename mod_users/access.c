@@ -276,7 +276,7 @@ int users_access_check(request_rec *r)
     ap_set_module_config(r->request_config, &users_module, found);
     found->status = judge(r, &found->admission, &found->sentence);
     if (found->status == OK) {
-        if (found->admission.principal.scopes) {
+        if (found->admission.operation != USERS_OPTIONS) {
             publish(r, &found->admission.principal);
         }
         return OK;

@@ -63,33 +63,39 @@ static void leave_queue(users_combiner *combiner, const users_ticket *ticket)
     }
 }
 
+/* Leave the queue unless a trip has taken the ticket, or it is to lead one. */
+static bool give_up(users_combiner *combiner, users_ticket *ticket)
+{
+    bool queued;
+
+    apr_thread_mutex_lock(combiner->mutex);
+    queued = ticket->state == USERS_TICKET_QUEUED;
+    if (queued) {
+        leave_queue(combiner, ticket);
+    }
+    apr_thread_mutex_unlock(combiner->mutex);
+    return queued;
+}
+
 /*
  * Wait in the queue until another thread calls: the ticket is answered, or leads the next
- * trip. False where the deadline came first. Once a trip has taken the ticket its end is waited
+ * trip. False where its deadline came first. Once a trip has taken the ticket its end is waited
  * for, since it will write to it.
  */
 static bool wait_for_call(users_combiner *combiner, users_ticket *ticket)
 {
     struct timespec until = {.tv_sec = apr_time_sec(ticket->deadline),
                              .tv_nsec = apr_time_usec(ticket->deadline) * 1000};
-    bool queued;
+    int failed;
 
-    while (sem_timedwait(&ticket->called, &until) != 0) {
-        if (errno == ETIMEDOUT) {
-            apr_thread_mutex_lock(combiner->mutex);
-            queued = ticket->state == USERS_TICKET_QUEUED;
-            if (queued) {
-                leave_queue(combiner, ticket);
-            }
-            apr_thread_mutex_unlock(combiner->mutex);
-            if (queued) {
-                return false;
-            }
-            while (sem_wait(&ticket->called) != 0) {
-                /* a signal woke us */
-            }
-            return true;
-        }
+    do { /* again after a signal */
+        failed = sem_timedwait(&ticket->called, &until);
+    } while (failed && errno == EINTR);
+    if (failed && give_up(combiner, ticket)) {
+        return false;
+    }
+    while (failed) {
+        failed = sem_wait(&ticket->called);
     }
     return true;
 }

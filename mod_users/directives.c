@@ -300,7 +300,7 @@ const command_rec users_directives[] = {
                      "Connections that a child may have (default: 4, under prefork 1)",
                      MEMBER(db_max), 1, CONNECTIONS_LIMIT),
     SERVER_DIRECTIVE("UsersDBExptime", set_duration,
-                     "How long a connection beyond UsersDBKeep may stay idle (default: 300s)",
+                     "How long a connection may lie idle before it is closed (default: 300s)",
                      MEMBER(db_exptime)),
     SERVER_DIRECTIVE("UsersDBAcquireTimeout", set_duration,
                      "How long a request waits for a connection, its set-up included (default: 3s)",

@@ -37,21 +37,24 @@ typedef enum {
  * Every setting of a server, once: type, name, default. Defaults of zero are found by
  * users_directives_check() or stay absent.
  */
-#define USERS_SETTINGS(setting)                                                                    \
-    setting(const char *, conninfo, NULL) setting(int, db_keep, 0) setting(int, db_max, 0)         \
-        setting(apr_interval_time_t, db_exptime, apr_time_from_sec(300))                           \
-            setting(apr_interval_time_t, db_acquire_timeout, apr_time_from_sec(3))                 \
-                setting(apr_interval_time_t, db_connect_timeout, apr_time_from_sec(1))             \
-                    setting(apr_interval_time_t, db_timeout, apr_time_from_sec(3))                 \
-                        setting(int, read_lanes, 1)                                                \
-                            setting(users_challenge, challenge, USERS_CHALLENGE_BOTH)              \
-                                setting(const char *, realm, "users")                              \
-                                    setting(const char *, host_name, NULL)                         \
-                                        setting(int, max_body, 64 * 1024)                          \
-                                            setting(const char *, default_currency, "USD")         \
-                                                setting(const char *, default_locale, "en")        \
-                                                    setting(users_duplicates, duplicates,          \
-                                                            USERS_DUPLICATES_CREATE)
+/* clang-format off */
+#define USERS_SETTINGS(setting) \
+    setting(const char *, conninfo, NULL) \
+    setting(int, db_keep, 0) \
+    setting(int, db_max, 0) \
+    setting(apr_interval_time_t, db_exptime, apr_time_from_sec(300)) \
+    setting(apr_interval_time_t, db_acquire_timeout, apr_time_from_sec(3)) \
+    setting(apr_interval_time_t, db_connect_timeout, apr_time_from_sec(1)) \
+    setting(apr_interval_time_t, db_timeout, apr_time_from_sec(3)) \
+    setting(int, read_lanes, 1) \
+    setting(users_challenge, challenge, USERS_CHALLENGE_BOTH) \
+    setting(const char *, realm, "users") \
+    setting(const char *, host_name, NULL) \
+    setting(int, max_body, 64 * 1024) \
+    setting(const char *, default_currency, "USD") \
+    setting(const char *, default_locale, "en") \
+    setting(users_duplicates, duplicates, USERS_DUPLICATES_CREATE)
+/* clang-format on */
 
 struct users_database; /* store.c */
 

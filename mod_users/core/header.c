@@ -309,7 +309,8 @@ static bool contains(const apr_array_header_t *tags, const char *tag)
 
 bool users_entity_tags_match(const users_entity_tags *tags, const char *current, bool weakly)
 {
-    return tags->any || contains(tags->tags, current) || (weakly && contains(tags->weak, current));
+    return tags->any || (current != NULL && (contains(tags->tags, current) ||
+                                             (weakly && contains(tags->weak, current))));
 }
 
 /* Read one element of Prefer; parameters need only be well-formed. False where they are not. */

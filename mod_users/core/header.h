@@ -8,8 +8,8 @@
 
 /* Accept (RFC 9110 section 12.5.1). */
 typedef struct {
-    bool acceptable; /* application/json or application/problem+json will do */
-    bool problem;    /* errors go out as application/problem+json (RFC 9457) */
+    bool acceptable;     /* application/json or application/problem+json will do */
+    bool problem;        /* errors go out as application/problem+json (RFC 9457) */
     const char *version; /* the api_version parameter as sent; NULL where there is none */
     bool version_served; /* no version, or one that is served */
 } users_accept;
@@ -34,7 +34,8 @@ typedef struct {
 /* Read a list of entity tags into memory of pool. NULL where value is malformed. */
 const users_entity_tags *users_entity_tags_parse(const char *value, apr_pool_t *pool);
 
-/* Does the list name the current tag (opaque text, no quotes)? weakly: section 8.8.3.2. */
+/* Does the list name the current tag (opaque text, no quotes; NULL: unknown)? weakly:
+ * section 8.8.3.2. */
 bool users_entity_tags_match(const users_entity_tags *tags, const char *current, bool weakly);
 
 /* Prefer (RFC 7240). Preferences that we do not know are passed over. */

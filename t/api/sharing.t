@@ -269,34 +269,33 @@ $server->sql(<<~SQL);
     values ($BAD, 'bad', sha256('password'))
     SQL
 
-# The SQLSTATE that its document fails with, what makes it so, and what mends it.
-my @faults = (
-    ['P0001', <<~SQL, <<~'SQL'],
+# Its document fails with this SQLSTATE, until mended.
+sub break_document ($sqlstate) {
+    $session->sql(<<~SQL);
         create function public.broken() returns json language plpgsql stable as
-          \$\$ begin raise 'the document is broken'; end \$\$;
+          \$\$ begin raise sqlstate '$sqlstate' using message = 'no document'; end \$\$;
         alter view users_api.account rename to sound_account;
         create view users_api.account as select user_id, suspended,
           case user_id when $BAD then public.broken() else document end as document
           from users_api.sound_account;
-        grant select on users_api.account to mod_users;
+        grant select on users_api.account to mod_users
         SQL
+}
+
+sub mend_document () {
+    $session->sql(<<~'SQL');
         drop view users_api.account;
         alter view users_api.sound_account rename to account;
-        drop function public.broken();
+        drop function public.broken()
         SQL
-    ['22023', <<~SQL, <<~'SQL'],
-        insert into users.group_quota (group_id, kind, quota) values (1, 'mailboxes', 10);
-        update users.account set usage = '{"mailboxes": "many"}' where id = $BAD;
-        SQL
-        delete from users.group_quota where kind = 'mailboxes';
-        SQL
-);
-for my $fault (@faults) {
-    my ($sqlstate, $break, $mend) = @$fault;
+}
+
+# An error by which PostgreSQL refuses a value is no fault of a request that brings none.
+for my $sqlstate ('P0001', '22003') {
     my @asked = @users[0 .. 9];
     my @bad = (GET => '/api/users', token => token($BAD));
-    $session->sql($break);
-    $server->expect_log(qr/\[users:error\] .* the database refused a statement: $sqlstate /);
+    break_document($sqlstate);
+    $server->expect_log(qr/\[users:error\] .* the database refused .*: $sqlstate no document/);
     is $server->request(@bad)->{status}, 500, "an account that fails by $sqlstate is 500";
     is $server->request(GET => '/api/users', basic => ['bad', 'password'])->{status}, 500,
         '... to its API credentials too';
@@ -305,7 +304,7 @@ for my $fault (@faults) {
     let(1);
     is_deeply [accounts(@held)], [map { $_ == $BAD ? 'status 500' : $_ } @asked],
         '... and the others that share its statement are shown';
-    $session->sql($mend);
+    mend_document();
     is account($server->request(@bad)), $BAD, '... so is it, when mended';
 }
 
