@@ -99,6 +99,9 @@ my $HTTPD   = $ENV{USERS_TEST_HTTPD}         // '/usr/sbin/apache2';
 my $MODULES = $ENV{USERS_TEST_HTTPD_MODULES} // '/usr/lib/apache2/modules';
 my $MPM     = $ENV{USERS_TEST_MPM}           // 'event';
 
+# Under memcheck connecting alone can take longer than by default it may.
+my $PATIENCE = "UsersDBAcquireTimeout 60s\nUsersDBConnectTimeout 30s\nUsersDBTimeout 60s";
+
 my @servers;
 
 sub import ($class) {
@@ -287,6 +290,7 @@ sub _configuration ($self, %config) {
         CustomLog @{[ $self->_file('access_log') ]} "%h %l %u %t \\"%r\\" %>s %b"
         DocumentRoot $dir/htdocs
         TraceEnable Off
+        @{[ $self->single_process ? $PATIENCE : '' ]}
         @{[ $config{conf} // '' ]}
         $site
         CONF
