@@ -355,7 +355,7 @@ sub _show_log ($self) {
 # A line that isn't httpd's is bad too: libraries print there when they abort.
 sub _test_log ($self) {
     my @lines = $self->error_log;
-    my @bad   = grep { !/^\[[^]]+\] \[\w*:(?:notice|info|debug|trace\d)\] / || /exit signal/ } @lines;
+    my @bad   = grep { !/^\[[^]]+\] \[\w*:(?:notice|info|debug|trace\d)\] / } @lines;
     @bad = grep { !/AH03092: process_lingering_close/ } @bad;    # the event MPM's own race at its end
     for my $pattern (@{ $self->{expected} }) {
         ok((grep { $_ =~ $pattern } @lines), "the error log has $pattern");
