@@ -199,13 +199,15 @@ comment on column users.account.application_id is 'which application registered 
 comment on column users.account.suspended_at is 'since when the owner is refused; null: not suspended';
 
 create table if not exists users.token (
-  digest bytea primary key check (octet_length(digest) = 32),
+  digest bytea check (octet_length(digest) = 32),
   application_id bigint not null references users.application on delete cascade,
   user_id bigint references users.account on delete cascade,
   scopes text[] not null,
   created_at timestamptz not null default now(),
   expires_at timestamptz,
-  revoked_at timestamptz
+  revoked_at timestamptz,
+  -- all that a look-up wants: it need not visit the table
+  primary key (digest) include (application_id, user_id, scopes, expires_at, revoked_at)
 );
 create index if not exists token_application_id on users.token (application_id);
 create index if not exists token_user_id on users.token (user_id);
