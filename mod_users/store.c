@@ -4,7 +4,6 @@
 #include "settings.h"
 
 #include <apr_atomic.h>
-#include <apr_lib.h>
 #include <apr_strings.h>
 #include <arpa/inet.h>
 #include <endian.h>
