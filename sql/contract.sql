@@ -19,6 +19,15 @@ where token.revoked_at is null
 comment on view users_api.token is
   'Bearer tokens that are valid now, by the SHA-256 of the token. user_id null: an application''s own.';
 
+create or replace view users_api.application as
+select id as application_id, client_id, secret_digest, scopes,
+  coalesce(default_scopes, scopes) as default_scopes
+from users.application
+where revoked_at is null;
+comment on view users_api.application is
+  'OAuth 2.0 clients that are valid now. scopes: what it may get a token for in its own name; default_scopes: what it '
+  'gets where its request names none.';
+
 create or replace view users_api.credential as
 select username, user_id, secret_digest, secret_hash
 from users.credential
@@ -46,10 +55,13 @@ select account.id as user_id,
         from users.group_quota
         where group_id = account.group_id
       ) as quotas), '')
-    || '},"unprocessed_usage":' || account.unprocessed_usage || '}}')::json as document
+    || '},"unprocessed_usage":' || account.unprocessed_usage || '}}')::json as document,
+  account.application_id,
+  account.external_id
 from users.account;
 comment on view users_api.account is
-  'The answer to GET by account, {"user":{…}}, without blanks and with every key in its order.';
+  'The answer to GET by account, {"user":{…}}, without blanks and with every key in its order. external_id is '
+  'unique within the application_id that registered the account.';
 
 create or replace function users_api.entity_tag(document json) returns text
 language sql stable strict
@@ -401,25 +413,68 @@ comment on function users_api.register_account is
 
 -- Tokens
 
-create or replace function users_api.issue_token(
+-- It returned nothing before, and "replace" can't change that.
+drop function if exists users_api.issue_token(bigint, bigint, bytea, text[], timestamptz);
+create function users_api.issue_token(
   p_application_id bigint, p_user_id bigint, p_digest bytea, p_scopes text[], p_expires_at timestamptz)
-returns void
+returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if p_user_id is null and not exists (
-    select from users.application where id = p_application_id and scopes @> p_scopes
-  ) then
-    raise invalid_parameter_value
-      using message = format('application %s does not hold all of the scopes %s', p_application_id, p_scopes);
-  end if;
   insert into users.token (digest, application_id, user_id, scopes, expires_at)
-  values (p_digest, p_application_id, p_user_id, p_scopes, p_expires_at);
+  select p_digest, application.id, p_user_id, p_scopes, p_expires_at
+  from users.application
+  where id = p_application_id
+    and revoked_at is null
+    and (p_user_id is not null or scopes @> p_scopes)
+    and (p_user_id is null
+      or exists (select from users.account where id = p_user_id and suspended_at is null));
+  return found;
 end
 $$;
 comment on function users_api.issue_token is
-  'Store a token by its SHA-256. For administrators. p_user_id null: the application''s own token, which can have '
-  'those scopes only that the application holds; p_expires_at null: never.';
+  'Store a token by its SHA-256. p_user_id null: the application''s own token, which can have those scopes only that the '
+  'application holds; p_expires_at null: never. False, and nothing is stored: there is no such application or account, it '
+  'is revoked or suspended, or the application does not hold the scopes.';
+
+create or replace function users_api.revoke_token(p_application_id bigint, p_digest bytea) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update users.token set revoked_at = now()
+  where digest = p_digest and application_id = p_application_id and revoked_at is null;
+  return found
+    or not exists (select from users.token where digest = p_digest and application_id <> p_application_id);
+end
+$$;
+comment on function users_api.revoke_token is
+  'End a token of an application (RFC 7009). True also where there is no such token, or it has ended already; false, '
+  'and nothing is changed: it is another application''s.';
+
+create or replace function users_api.introspect_token(p_digest bytea) returns json
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select json_strip_nulls(json_build_object(
+    'active', true,
+    'scope', array_to_string(token.scopes, ' '),
+    'client_id', application.client_id,
+    'username', account.email,
+    'sub', coalesce(account.id::text, 'app:' || application.id),
+    'exp', floor(extract(epoch from token.expires_at)),
+    'iat', floor(extract(epoch from token.created_at)),
+    'token_type', 'Bearer'))
+  from users.token
+  join users.application on application.id = token.application_id
+  left join users.account on account.id = token.user_id
+  where token.digest = p_digest
+    and token.revoked_at is null
+    and application.revoked_at is null
+    and (token.expires_at is null or token.expires_at > now())
+    and account.suspended_at is null
+$$;
+comment on function users_api.introspect_token is
+  'What RFC 7662 section 2.2 tells of a token: username is the account''s address, sub its id, or app:<id> for an '
+  'application''s own token. Null: the token is not active; a suspended account''s is not.';
 
 -- PostgreSQL lets everybody execute a new function.
 revoke execute on all functions in schema users, users_api from public;

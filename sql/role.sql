@@ -1,5 +1,5 @@
 -- The role that the web server logs in as. It can use the contract and nothing else: it owns
--- nothing, reads no table and issues no token.
+-- nothing and reads no table.
 --
 -- It has no password. Set one (\password mod_users) where pg_hba.conf asks for it; or, for
 -- peer authentication through the local socket, make it a role of httpd's user:
@@ -38,6 +38,8 @@ end
 $$;
 
 grant usage on schema users_api to mod_users;
-grant select on users_api.token, users_api.credential, users_api.account to mod_users;
-grant execute on function users_api.entity_tag, users_api.update_account, users_api.register_account
+grant select on users_api.application, users_api.token, users_api.credential, users_api.account
+  to mod_users;
+grant execute on function users_api.entity_tag, users_api.update_account, users_api.register_account,
+  users_api.issue_token, users_api.revoke_token, users_api.introspect_token
   to mod_users;

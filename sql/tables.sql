@@ -115,9 +115,13 @@ create table if not exists users.application (
   created_at timestamptz not null default now(),
   revoked_at timestamptz
 );
+alter table users.application
+  add column if not exists default_scopes text[] check (default_scopes <@ scopes);
 comment on table users.application is 'OAuth 2.0 clients (RFC 6749 section 2).';
 comment on column users.application.secret_digest is 'SHA-256 of the client secret';
 comment on column users.application.scopes is 'what it may get a token for in its own name (client credentials)';
+comment on column users.application.default_scopes is
+  'those of them that a token gets whose request names none (RFC 6749 section 3.3); null: all';
 comment on column users.application.revoked_at is 'from then on none of its tokens is valid; null: live';
 
 create table if not exists users.account (
@@ -228,6 +232,8 @@ create table if not exists users.credential (
   check (num_nonnulls(secret_digest, secret_hash) = 1)
 );
 create index if not exists credential_user_id on users.credential (user_id);
+create index if not exists credential_hashed on users.credential (id)
+  where secret_hash is not null and revoked_at is null;
 comment on table users.credential is 'API credentials for HTTP Basic authentication (RFC 7617).';
 comment on column users.credential.secret_digest is 'SHA-256 of a generated password of 120 bits or more';
 comment on column users.credential.secret_hash is
