@@ -1,15 +1,17 @@
 #include "core/credential.h"
 
+#include "core/utf8.h"
+
 #include <apr_cstr.h>
 #include <apr_encode.h>
 #include <apr_strings.h>
-#include <jansson.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <stdbool.h>
 #include <string.h>
 
 #define ALPHANUMERIC "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+#define BASE64URL    ALPHANUMERIC "-_"
 
 /* RFC 9110 section 11.2 */
 static bool is_token68(const char *text)
@@ -17,14 +19,6 @@ static bool is_token68(const char *text)
     size_t characters = strspn(text, ALPHANUMERIC "-._~+/");
     size_t padding = strspn(text + characters, "=");
     return characters > 0 && text[characters + padding] == '\0';
-}
-
-/* The database takes names in UTF-8 only. jansson makes no string of anything else. */
-static bool is_utf8(const char *text)
-{
-    json_t *string = json_string(text);
-    json_decref(string);
-    return string != NULL;
 }
 
 /* Split the user-pass of RFC 7617 section 2 at its first colon, the name can't hold one. */
@@ -41,7 +35,7 @@ static void read_pair(const char *encoded, users_credential *credential, apr_poo
         return;
     }
     const char *name = apr_pstrmemdup(pool, pair, (apr_size_t)(colon - pair));
-    if (is_utf8(name)) {
+    if (users_is_utf8(name)) {
         credential->name = name;
         credential->secret = colon + 1;
     }
@@ -82,4 +76,10 @@ const char *users_credential_generate(apr_size_t octets, apr_pool_t *pool)
         return NULL;
     }
     return apr_pencode_base64_binary(pool, random, (apr_ssize_t)octets, APR_ENCODE_BASE64URL, NULL);
+}
+
+bool users_credential_is_generated(const char *name)
+{
+    size_t length = strlen(name);
+    return length == USERS_NAME_OCTETS * 4 / 3 && strspn(name, BASE64URL) == length;
 }

@@ -3,8 +3,12 @@
 #define USERS_CREDENTIAL_H
 
 #include <apr_pools.h>
+#include <stdbool.h>
 
 #define USERS_DIGEST_LENGTH 32 /* octets of a SHA-256 digest */
+#define USERS_NAME_OCTETS   18 /* of a generated user name: 144 random bits */
+#define USERS_SECRET_OCTETS 24 /* of its password: 192 random bits */
+#define USERS_TOKEN_OCTETS  32 /* of a token or a client secret: 256 random bits */
 
 typedef enum {
     USERS_CREDENTIAL_NONE,    /* no header field, or a scheme that we do not serve */
@@ -38,5 +42,8 @@ int users_credential_digest(const char *secret, unsigned char digest[USERS_DIGES
  * generator fails.
  */
 const char *users_credential_generate(apr_size_t octets, apr_pool_t *pool);
+
+/* Could name be a user name that users_credential_generate() made? Nobody guesses one of those. */
+bool users_credential_is_generated(const char *name);
 
 #endif

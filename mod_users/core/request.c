@@ -52,22 +52,29 @@ static const char *sentence_of(const json_error_t *error)
     }
 }
 
-json_t *users_request_parse(const char *bytes, size_t length, const char **error)
+json_t *users_request_load(const char *bytes, size_t length, const char **error)
 {
     json_error_t reason;
     /* A body that is a bare number or string is JSON too, but of the wrong shape. */
     json_t *body = json_loadb(bytes, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &reason);
     if (body == NULL) {
         *error = sentence_of(&reason);
-        return NULL;
-    }
-    if (is_deeper(body, USERS_REQUEST_DEPTH)) {
+    } else if (is_deeper(body, USERS_REQUEST_DEPTH)) {
         *error = TOO_DEEP;
-    } else if (!json_is_object(json_object_get(body, "user"))) {
-        *error = "the request body must be an object with an object \"user\"";
     } else {
         return body;
     }
     json_decref(body);
     return NULL;
+}
+
+json_t *users_request_parse(const char *bytes, size_t length, const char **error)
+{
+    json_t *body = users_request_load(bytes, length, error);
+    if (body != NULL && !json_is_object(json_object_get(body, "user"))) {
+        *error = "the request body must be an object with an object \"user\"";
+        json_decref(body);
+        return NULL;
+    }
+    return body;
 }

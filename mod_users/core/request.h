@@ -8,11 +8,14 @@
 #define USERS_REQUEST_DEPTH 16 /* levels of arrays and objects */
 
 /*
- * Parse the bytes of a body: UTF-8 JSON (RFC 8259) without a byte order mark, trailing
- * bytes, duplicate keys, NUL characters or more than USERS_REQUEST_DEPTH levels, an object
- * with an object "user". Returns a new reference; NULL with a sentence for the
- * client in *error (static text) where the body is no such thing.
+ * Parse the bytes of a body: UTF-8 JSON (RFC 8259) of any kind, without a byte order mark, trailing
+ * bytes, duplicate keys, NUL characters or more than USERS_REQUEST_DEPTH levels. Returns a new
+ * reference; NULL with a sentence for the client in *error (static text) where the body is no
+ * such thing.
  */
+json_t *users_request_load(const char *bytes, size_t length, const char **error);
+
+/* The same, where the body must be an object with an object "user". */
 json_t *users_request_parse(const char *bytes, size_t length, const char **error);
 
 #endif

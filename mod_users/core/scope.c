@@ -1,6 +1,19 @@
 #include "core/scope.h"
 
+#include <apr_strings.h>
 #include <string.h>
+
+bool users_scope_is_valid(const char *scopes)
+{
+    bool in_word = false;
+    for (const char *c = scopes; *c != '\0'; c++) {
+        if (*c == ' ' ? !in_word : *c < '!' || *c > '~' || *c == '"' || *c == '\\') {
+            return false;
+        }
+        in_word = *c != ' ';
+    }
+    return in_word;
+}
 
 bool users_scope_contains(const char *scopes, const char *scope)
 {
@@ -13,4 +26,16 @@ bool users_scope_contains(const char *scopes, const char *scope)
         scopes += word + strspn(scopes + word, " ");
     }
     return false;
+}
+
+bool users_scope_covers(const char *scopes, const char *asked, apr_pool_t *pool)
+{
+    char *rest = apr_pstrdup(pool, asked);
+    char *word;
+    while ((word = apr_strtok(rest, " ", &rest)) != NULL) {
+        if (!users_scope_contains(scopes, word)) {
+            return false;
+        }
+    }
+    return true;
 }

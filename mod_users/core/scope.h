@@ -2,9 +2,24 @@
 #ifndef USERS_SCOPE_H
 #define USERS_SCOPE_H
 
+#include <apr_pools.h>
 #include <stdbool.h>
+
+#define USERS_SCOPE_READ       "profile_read"   /* one's own account */
+#define USERS_SCOPE_UPDATE     "profile_update" /* the same */
+#define USERS_SCOPE_REGISTER   "register"       /* new accounts: an application's */
+#define USERS_SCOPE_INTROSPECT "introspect"     /* anybody's tokens: an application's */
+
+/*
+ * Are these scopes as RFC 6749 section 3.3 writes them: words of printable ASCII without quotes and
+ * backslashes, with one space between them?
+ */
+bool users_scope_is_valid(const char *scopes);
 
 /* Is scope one of the words of scopes? Whole words, case-sensitive; NULL holds none. */
 bool users_scope_contains(const char *scopes, const char *scope);
+
+/* Is each word of asked one of scopes? pool: for copies. */
+bool users_scope_covers(const char *scopes, const char *asked, apr_pool_t *pool);
 
 #endif

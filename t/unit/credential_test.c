@@ -151,10 +151,25 @@ static void generates_secrets(void **state)
     assert_int_equal(strlen(users_credential_generate(16, *state)), 22);
 }
 
+static void knows_names_of_its_own_making(void **state)
+{
+    const char *name = users_credential_generate(USERS_NAME_OCTETS, *state);
+    assert_true(users_credential_is_generated(name));
+    assert_true(users_credential_is_generated("ABCDEFGHIJKLMNOPQRS-_789"));
+    assert_false(users_credential_is_generated("ABCDEFGHIJKLMNOPQRS-_78"));
+    assert_false(users_credential_is_generated("ABCDEFGHIJKLMNOPQRS-_7890"));
+    assert_false(users_credential_is_generated("jane.roe@panel.example.c"));
+    assert_false(users_credential_is_generated(""));
+}
+
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(reads_other_values_as_none), cmocka_unit_test(reads_bearer_tokens),
-    cmocka_unit_test(reads_basic_pairs),          cmocka_unit_test(a_comma_is_a_second_field),
-    cmocka_unit_test(digests_are_sha256),         cmocka_unit_test(generates_secrets),
+    cmocka_unit_test(knows_names_of_its_own_making),
+    cmocka_unit_test(reads_other_values_as_none),
+    cmocka_unit_test(reads_bearer_tokens),
+    cmocka_unit_test(reads_basic_pairs),
+    cmocka_unit_test(a_comma_is_a_second_field),
+    cmocka_unit_test(digests_are_sha256),
+    cmocka_unit_test(generates_secrets),
 };
 
 UNIT_MAIN(tests)

@@ -134,7 +134,27 @@ static void survives_a_tower_of_brackets(void **state)
     check(tower, sizeof(tower), TOO_DEEP);
 }
 
+static void loads_any_kind(void **state)
+{
+    static const char *const good[] = {"{}", "[]", "1", "\"a\"", "null", "{\"user\":1}"};
+    static const char *const bad[] = {"", "{", "{\"a\":1,\"a\":2}", "{}x", "\"\\u0000\""};
+    (void)state;
+    for (size_t i = 0; i < COUNT(good); i++) {
+        const char *error = NULL;
+        json_t *body = users_request_load(good[i], strlen(good[i]), &error);
+        assert_non_null(body);
+        assert_null(error);
+        json_decref(body);
+    }
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        const char *error = NULL;
+        assert_null(users_request_load(bad[i], strlen(bad[i]), &error));
+        assert_non_null(error);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(loads_any_kind),
     cmocka_unit_test(judges_bodies),
     cmocka_unit_test(judges_bytes_by_their_length),
     cmocka_unit_test(limits_the_depth),

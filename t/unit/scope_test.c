@@ -38,8 +38,57 @@ static void contains_whole_words_only(void **state)
     }
 }
 
+static void covers_every_word(void **state)
+{
+    static const struct {
+        const char *scopes;
+        const char *asked;
+        bool covered;
+    } rows[] = {
+        {"a b c", "a", true}, {"a b c", "c a", true}, {"a b", "a b", true}, {"a b", "a a", true},
+        {"a", "", true},      {"a", "a b", false},    {"a", "b", false},    {"ab", "a b", false},
+        {"", "a", false},     {NULL, "a", false},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        if (users_scope_covers(rows[i].scopes, rows[i].asked, *state) != rows[i].covered) {
+            fail_msg("\"%s\" in \"%s\"", rows[i].asked, rows[i].scopes);
+        }
+    }
+}
+
+static void judges_the_form(void **state)
+{
+    static const struct {
+        const char *scopes;
+        bool valid;
+    } rows[] = {
+        {"profile_read", true},
+        {"public register", true},
+        {"!#[]~", true},
+        {"https://api.example/read", true},
+        {"", false},
+        {" ", false},
+        {" a", false},
+        {"a ", false},
+        {"a  b", false},
+        {"a\tb", false},
+        {"a\"b", false},
+        {"a\\b", false},
+        {"a\x7f", false},
+        {"caf\xC3\xA9", false},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        if (users_scope_is_valid(rows[i].scopes) != rows[i].valid) {
+            fail_msg("\"%s\"", rows[i].scopes);
+        }
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(contains_whole_words_only),
+    cmocka_unit_test(covers_every_word),
+    cmocka_unit_test(judges_the_form),
 };
 
 UNIT_MAIN(tests)

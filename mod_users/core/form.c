@@ -1,0 +1,44 @@
+#include "core/form.h"
+
+#include "core/utf8.h"
+
+#include <apr_escape.h>
+#include <apr_strings.h>
+#include <string.h>
+
+const char *users_form_decode(const char *text, apr_pool_t *pool)
+{
+    const char *decoded = apr_punescape_url(pool, text, NULL, NULL, 1);
+    return decoded != NULL && users_is_utf8(decoded) ? decoded : NULL;
+}
+
+apr_hash_t *users_form_parse(const char *bytes, size_t length, apr_pool_t *pool, const char **error)
+{
+    apr_hash_t *parameters = apr_hash_make(pool);
+    char *rest = apr_pstrmemdup(pool, bytes, length);
+    char *pair;
+    if (strlen(rest) != length) {
+        *error = "the request body holds a NUL character";
+        return NULL;
+    }
+    while ((pair = apr_strtok(rest, "&", &rest)) != NULL) {
+        char *equals = strchr(pair, '=');
+        if (equals != NULL) {
+            *equals = '\0';
+        }
+        const char *name = users_form_decode(pair, pool);
+        const char *value = equals != NULL ? users_form_decode(equals + 1, pool) : "";
+        if (name == NULL || value == NULL) {
+            *error = "the request body is not form-encoded UTF-8";
+            return NULL;
+        }
+        if (apr_hash_get(parameters, name, APR_HASH_KEY_STRING) != NULL) {
+            *error = "the request body names a parameter twice";
+            return NULL;
+        }
+        if (*value != '\0') {
+            apr_hash_set(parameters, name, APR_HASH_KEY_STRING, value);
+        }
+    }
+    return parameters;
+}
