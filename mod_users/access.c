@@ -1,42 +1,50 @@
 #include "access.h"
 
+#include "authenticate.h"
 #include "core/scope.h"
 #include "reply.h"
 #include "settings.h"
 
-#include <apr_md5.h>
 #include <apr_strings.h>
 #include <http_core.h>
 #include <http_log.h>
 #include <http_request.h>
-#include <openssl/crypto.h>
 
 APLOG_USE_MODULE(users);
-
-/* API credentials: everything on their owner's account, and nobody else's registration. */
-#define OWNER_SCOPES "profile_read profile_update"
 
 /* What the hook found, in the request_config of the request that it judged. */
 typedef struct {
     int status; /* OK: admitted */
     const char *sentence;
+    bool pending; /* the principal is judged in fixups: until then nobody is admitted */
     users_admission admission;
 } verdict;
 
 static const struct {
+    users_endpoint endpoint;
     int method; /* HEAD is GET to httpd */
     users_operation operation;
-    const char *scope; /* NULL: anyone may */
+    const char *scope; /* NULL: anyone may, as far as this hook is concerned */
 } operations[] = {
-    {M_GET, USERS_SHOW, "profile_read"},
-    {M_PATCH, USERS_UPDATE, "profile_update"},
-    {M_POST, USERS_REGISTER, "register"},
-    {M_OPTIONS, USERS_OPTIONS, NULL},
+    {USERS_ENDPOINT_ACCOUNT, M_GET, USERS_SHOW, USERS_SCOPE_READ},
+    {USERS_ENDPOINT_ACCOUNT, M_PATCH, USERS_UPDATE, USERS_SCOPE_UPDATE},
+    {USERS_ENDPOINT_ACCOUNT, M_POST, USERS_REGISTER, USERS_SCOPE_REGISTER},
+    {USERS_ENDPOINT_ACCOUNT, M_OPTIONS, USERS_OPTIONS, NULL},
+    /* their handler reads the client's credentials, which the body may hold */
+    {USERS_ENDPOINT_TOKEN, M_POST, USERS_ISSUE, NULL},
+    {USERS_ENDPOINT_TOKEN, M_OPTIONS, USERS_OPTIONS, NULL},
+    {USERS_ENDPOINT_REVOKE, M_POST, USERS_REVOKE, NULL},
+    {USERS_ENDPOINT_REVOKE, M_OPTIONS, USERS_OPTIONS, NULL},
+    {USERS_ENDPOINT_INTROSPECT, M_POST, USERS_INTROSPECT, NULL},
+    {USERS_ENDPOINT_INTROSPECT, M_OPTIONS, USERS_OPTIONS, NULL},
+    {USERS_ENDPOINT_METADATA, M_GET, USERS_DESCRIBE, NULL},
+    {USERS_ENDPOINT_METADATA, M_OPTIONS, USERS_OPTIONS, NULL},
 };
+#define OPERATIONS (sizeof(operations) / sizeof(*operations))
 
 static const char *scope_of(users_operation operation)
 {
-    for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++) {
+    for (size_t i = 0; i < OPERATIONS; i++) {
         if (operations[i].operation == operation) {
             return operations[i].scope;
         }
@@ -44,11 +52,25 @@ static const char *scope_of(users_operation operation)
     return NULL;
 }
 
+const char *users_access_allow(const request_rec *r)
+{
+    switch (users_location_of(r)->endpoint) {
+    case USERS_ENDPOINT_ACCOUNT:
+        return "GET, HEAD, PATCH, POST, OPTIONS";
+    case USERS_ENDPOINT_METADATA:
+        return "GET, HEAD, OPTIONS";
+    default:
+        return "POST, OPTIONS";
+    }
+}
+
 /* Each judge returns OK, or the status of a refusal with its sentence. */
 
 static int judge_target(request_rec *r, users_admission *admission, const char **sentence)
 {
-    if (strcmp(r->uri, users_location_of(r)->path) != 0) {
+    const users_location *location = users_location_of(r);
+
+    if (strcmp(r->uri, location->path) != 0) {
         *sentence = "there is nothing at this path";
         return HTTP_NOT_FOUND;
     }
@@ -56,13 +78,14 @@ static int judge_target(request_rec *r, users_admission *admission, const char *
         *sentence = "the method is not known";
         return HTTP_NOT_IMPLEMENTED;
     }
-    for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++) {
-        if (operations[i].method == r->method_number) {
+    for (size_t i = 0; i < OPERATIONS; i++) {
+        if (operations[i].endpoint == location->endpoint &&
+            operations[i].method == r->method_number) {
             admission->operation = operations[i].operation;
             return OK;
         }
     }
-    apr_table_setn(r->err_headers_out, "Allow", USERS_ALLOW);
+    apr_table_setn(r->err_headers_out, "Allow", users_access_allow(r));
     *sentence = "the method is not allowed here";
     return HTTP_METHOD_NOT_ALLOWED;
 }
@@ -109,18 +132,10 @@ static int judge_headers(request_rec *r, users_admission *admission, const char 
     return OK;
 }
 
-/* WWW-Authenticate (RFC 6750 section 3, RFC 7617 section 2). attributes: "" or ", error=…". */
-static void challenge(request_rec *r, const char *attributes, bool basic)
+/* Has another module the say of who calls? It speaks only after the access checkers. */
+static bool is_external(const request_rec *r)
 {
-    const users_settings *settings = users_settings_of(r->server);
-
-    apr_table_addn(r->err_headers_out, "WWW-Authenticate",
-                   apr_psprintf(r->pool, "Bearer realm=\"%s\"%s", settings->realm, attributes));
-    if (basic && settings->challenge == USERS_CHALLENGE_BOTH) {
-        apr_table_addn(
-            r->err_headers_out, "WWW-Authenticate",
-            apr_psprintf(r->pool, "Basic realm=\"%s\", charset=\"UTF-8\"", settings->realm));
-    }
+    return users_settings_of(r->server)->token_source == USERS_TOKENS_ENVIRONMENT;
 }
 
 /* On GET the account comes with the look-up; so it does where If-None-Match needs its tag. */
@@ -128,86 +143,6 @@ static bool wants_document(const users_admission *admission)
 {
     return admission->operation == USERS_SHOW ||
            (admission->operation == USERS_UPDATE && admission->if_none_match);
-}
-
-static int judge_token(request_rec *r, const char *token, users_admission *admission,
-                       const char **sentence)
-{
-    unsigned char digest[USERS_DIGEST_LENGTH];
-    users_db_status status = USERS_DB_OK;
-    bool found = false;
-
-    if (token) {
-        status = users_credential_digest(token, digest)
-                     ? users_store_find_token(r, digest, wants_document(admission), &found,
-                                              &admission->principal)
-                     : USERS_DB_FAILED;
-    }
-    if (status != USERS_DB_OK) {
-        return users_reply_failure(r, status, true, sentence);
-    }
-    if (!found) {
-        challenge(r, ", error=\"invalid_token\"", true);
-        *sentence = "the access token is unknown, expired or revoked";
-        return HTTP_UNAUTHORIZED;
-    }
-    r->ap_auth_type = "Bearer";
-    return OK;
-}
-
-static bool secret_matches(const char *given, const users_secret *stored)
-{
-    unsigned char digest[USERS_DIGEST_LENGTH];
-
-    if (stored->digest) {
-        return users_credential_digest(given, digest) &&
-               CRYPTO_memcmp(digest, stored->digest, sizeof(digest)) == 0;
-    }
-    return stored->hash && apr_password_validate(given, stored->hash) == APR_SUCCESS;
-}
-
-static int judge_pair(request_rec *r, const users_credential *pair, users_admission *admission,
-                      const char **sentence)
-{
-    users_db_status status = USERS_DB_OK;
-    users_secret secret = {NULL, NULL};
-    bool found = false;
-
-    if (pair->name) {
-        status = users_store_find_credential(r, pair->name, wants_document(admission), &found,
-                                             &admission->principal, &secret);
-    }
-    if (status != USERS_DB_OK) {
-        return users_reply_failure(r, status, true, sentence);
-    }
-    if (!found || !secret_matches(pair->secret, &secret)) {
-        challenge(r, "", true);
-        *sentence = "the user name or the password is wrong";
-        return HTTP_UNAUTHORIZED;
-    }
-    admission->principal.scopes = OWNER_SCOPES;
-    r->ap_auth_type = "Basic";
-    return OK;
-}
-
-static int judge_credential(request_rec *r, users_admission *admission, const char **sentence)
-{
-    users_credential credential =
-        users_credential_parse(apr_table_get(r->headers_in, "Authorization"), r->pool);
-
-    switch (credential.kind) {
-    case USERS_CREDENTIAL_REPEATED:
-        *sentence = "there is more than one Authorization header field";
-        return HTTP_BAD_REQUEST;
-    case USERS_CREDENTIAL_BEARER:
-        return judge_token(r, credential.secret, admission, sentence);
-    case USERS_CREDENTIAL_BASIC:
-        return judge_pair(r, &credential, admission, sentence);
-    default:
-        challenge(r, "", true);
-        *sentence = "credentials are required";
-        return HTTP_UNAUTHORIZED;
-    }
 }
 
 static int judge_scope(request_rec *r, users_admission *admission, const char **sentence)
@@ -220,8 +155,8 @@ static int judge_scope(request_rec *r, users_admission *admission, const char **
         return HTTP_FORBIDDEN;
     }
     if (!users_access_permits(principal, scope)) {
-        challenge(r, apr_psprintf(r->pool, ", error=\"insufficient_scope\", scope=\"%s\"", scope),
-                  false);
+        users_authenticate_challenge(
+            r, apr_psprintf(r->pool, ", error=\"insufficient_scope\", scope=\"%s\"", scope), false);
         *sentence = apr_psprintf(r->pool, "this needs the scope %s", scope);
         return HTTP_FORBIDDEN;
     }
@@ -233,23 +168,39 @@ static int judge_scope(request_rec *r, users_admission *admission, const char **
     return OK;
 }
 
-/* The order of judgement: the target, malformed header fields, the credential, its rights. */
-static int judge(request_rec *r, users_admission *admission, const char **sentence)
+static int judge_principal(request_rec *r, users_admission *admission, const char **sentence)
 {
-    int status = judge_target(r, admission, sentence);
+    bool with_document = wants_document(admission);
+    users_principal *principal = &admission->principal;
+    int status = is_external(r)
+                     ? users_authenticate_environment(r, with_document, principal, sentence)
+                     : users_authenticate_request(r, with_document, principal, sentence);
 
-    if (status == OK) {
-        status = judge_headers(r, admission, sentence);
-    }
-    if (status != OK || !scope_of(admission->operation)) {
-        return status;
-    }
-    status = judge_credential(r, admission, sentence);
     return status == OK ? judge_scope(r, admission, sentence) : status;
 }
 
-/* Tell the logs and what runs behind us who calls. */
-static void publish(request_rec *r, const users_principal *principal)
+/* The order of judgement: the target, malformed header fields, the credential, its rights. */
+static void judge(request_rec *r, verdict *found)
+{
+    users_admission *admission = &found->admission;
+
+    found->status = judge_target(r, admission, &found->sentence);
+    if (found->status == OK && users_location_of(r)->endpoint == USERS_ENDPOINT_ACCOUNT) {
+        found->status = judge_headers(r, admission, &found->sentence);
+    }
+    if (found->status != OK || !scope_of(admission->operation)) {
+        return;
+    }
+    found->pending = is_external(r);
+    if (found->pending) {
+        found->status = HTTP_FORBIDDEN;
+        found->sentence = "nobody has verified the access token";
+    } else {
+        found->status = judge_principal(r, admission, &found->sentence);
+    }
+}
+
+void users_access_publish(request_rec *r, const users_principal *principal)
 {
     const char *application = apr_psprintf(r->pool, "%" APR_INT64_T_FMT, principal->application);
 
@@ -265,6 +216,26 @@ static void publish(request_rec *r, const users_principal *principal)
     apr_table_setn(r->subprocess_env, "USERS_SCOPE", principal->scopes);
 }
 
+/* What a hook returns that has judged. undecided: httpd may refuse by itself what we would admit.
+ */
+static int pronounce(request_rec *r, const verdict *found, bool undecided)
+{
+    if (found->status == OK) {
+        if (scope_of(found->admission.operation)) {
+            users_access_publish(r, &found->admission.principal);
+        }
+        return OK;
+    }
+    /*
+     * Inside another page there is no answer of our own; and under "Satisfy Any" httpd has
+     * not decided yet: it may still refuse, with an answer of its own.
+     */
+    if (r->main || undecided) {
+        return found->status;
+    }
+    return users_access_refuse(r) == OK ? DONE : AP_FILTER_ERROR;
+}
+
 int users_access_check(request_rec *r)
 {
     verdict *found;
@@ -274,21 +245,20 @@ int users_access_check(request_rec *r)
     }
     found = apr_pcalloc(r->pool, sizeof(*found));
     ap_set_module_config(r->request_config, &users_module, found);
-    found->status = judge(r, &found->admission, &found->sentence);
-    if (found->status == OK) {
-        if (found->admission.operation != USERS_OPTIONS) {
-            publish(r, &found->admission.principal);
-        }
-        return OK;
+    judge(r, found);
+    return found->pending ? OK : pronounce(r, found, ap_satisfies(r) == SATISFY_ANY);
+}
+
+int users_access_complete(request_rec *r)
+{
+    verdict *found = ap_get_module_config(r->request_config, &users_module);
+
+    if (!found || !found->pending) {
+        return DECLINED;
     }
-    /*
-     * Inside another page there is no answer of our own; and under "Satisfy Any" httpd has
-     * not decided yet: it may still refuse, with an answer of its own.
-     */
-    if (r->main || ap_satisfies(r) == SATISFY_ANY) {
-        return found->status;
-    }
-    return users_access_refuse(r) == OK ? DONE : AP_FILTER_ERROR;
+    found->pending = false;
+    found->status = judge_principal(r, &found->admission, &found->sentence);
+    return pronounce(r, found, false);
 }
 
 const users_admission *users_access_admission(const request_rec *r)
@@ -305,7 +275,7 @@ int users_access_refuse(request_rec *r)
 
     if (!found) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      "%s reached " USERS_HANDLER " without its access checker: refused", r->uri);
+                      "%s reached %s without its access checker: refused", r->uri, r->handler);
     }
     if (r->main) {
         return status;

@@ -5,9 +5,16 @@
 #include "core/header.h"
 #include "store.h"
 
-#define USERS_ALLOW "GET, HEAD, PATCH, POST, OPTIONS"
-
-typedef enum { USERS_OPTIONS, USERS_SHOW, USERS_UPDATE, USERS_REGISTER } users_operation;
+typedef enum {
+    USERS_OPTIONS,
+    USERS_SHOW,
+    USERS_UPDATE,
+    USERS_REGISTER,
+    USERS_ISSUE,
+    USERS_REVOKE,
+    USERS_INTROSPECT,
+    USERS_DESCRIBE
+} users_operation;
 
 /* A request that may go on: what it wants, how, and for whom. */
 typedef struct {
@@ -22,6 +29,18 @@ typedef struct {
 
 /* Hook access_checker: admits, or answers (DONE), or returns the status of its refusal. */
 int users_access_check(request_rec *r);
+
+/*
+ * Hook fixups: does the same once more where another module verifies tokens (UsersTokenSource
+ * environment), which it has not done yet when access checkers run.
+ */
+int users_access_complete(request_rec *r);
+
+/* The value of Allow at the endpoint that r is for. */
+const char *users_access_allow(const request_rec *r);
+
+/* Tell the logs and what runs behind us who calls: r->user, USERS_ID and its kin. */
+void users_access_publish(request_rec *r, const users_principal *principal);
 
 /*
  * The admission of this very request: not of the one that it was redirected from, nor of one that

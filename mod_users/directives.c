@@ -1,5 +1,6 @@
 #include "directives.h"
 
+#include "metadata.h"
 #include "settings.h"
 
 #include <ap_listen.h>
@@ -8,6 +9,7 @@
 #include <apr_hash.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
+#include <apr_uri.h>
 #include <http_core.h>
 #include <http_log.h>
 #include <libpq-fe.h>
@@ -18,8 +20,9 @@ APLOG_USE_MODULE(users);
 
 #define CONNECTIONS_PER_CHILD 4 /* default of UsersDBMax under a threaded MPM */
 #define CONNECTIONS_LIMIT     1000
-#define DURATION_LIMIT        apr_time_from_sec(24 * 60 * 60)
+#define DAY                   (24 * 60 * 60)
 #define BODY_LIMIT            (16 * 1024 * 1024)
+#define FAILURES_LIMIT        1000000
 #define EXEC_PREFIX           "exec:" /* of a password that a program prints */
 
 /* Creation and merging */
@@ -29,7 +32,7 @@ void *users_settings_create(apr_pool_t *pool, server_rec *s)
     users_settings *settings = apr_pcalloc(pool, sizeof(*settings));
 
     (void)s;
-    settings->paths = apr_array_make(pool, 1, sizeof(const char *));
+    settings->endpoints = apr_array_make(pool, 1, sizeof(users_location));
     return settings;
 }
 
@@ -42,7 +45,7 @@ void *users_settings_merge(apr_pool_t *pool, void *base, void *add)
 #define MERGE(type, name, fallback) merged->name = over->name ? over->name : from->name;
     USERS_SETTINGS(MERGE)
 #undef MERGE
-    merged->paths = apr_array_append(pool, from->paths, over->paths);
+    merged->endpoints = apr_array_append(pool, from->endpoints, over->endpoints);
     return merged;
 }
 
@@ -67,11 +70,19 @@ typedef struct {
     int value;
 } choice;
 
-static const choice endpoints[] = {{"account", USERS_ENDPOINT_ACCOUNT}, {NULL, 0}};
+static const choice endpoints[] = {
+    {"account", USERS_ENDPOINT_ACCOUNT},   {"token", USERS_ENDPOINT_TOKEN},
+    {"revoke", USERS_ENDPOINT_REVOKE},     {"introspect", USERS_ENDPOINT_INTROSPECT},
+    {"metadata", USERS_ENDPOINT_METADATA}, {NULL, 0}};
 static const choice challenges[] = {
     {"both", USERS_CHALLENGE_BOTH}, {"bearer", USERS_CHALLENGE_BEARER}, {NULL, 0}};
 static const choice duplicates[] = {
     {"create", USERS_DUPLICATES_CREATE}, {"conflict", USERS_DUPLICATES_CONFLICT}, {NULL, 0}};
+static const choice flags[] = {{"on", USERS_FLAG_ON}, {"off", USERS_FLAG_OFF}, {NULL, 0}};
+static const choice token_sources[] = {
+    {"database", USERS_TOKENS_DATABASE}, {"environment", USERS_TOKENS_ENVIRONMENT}, {NULL, 0}};
+static const choice token_users[] = {
+    {"external_id", USERS_TOKEN_USER_EXTERNAL_ID}, {"id", USERS_TOKEN_USER_ID}, {NULL, 0}};
 
 static const char *invalid(cmd_parms *cmd, const char *value, const char *valid)
 {
@@ -82,8 +93,9 @@ static const char *invalid(cmd_parms *cmd, const char *value, const char *valid)
 /* What a directive of a server sets: a member of its settings, and the values that it takes. */
 typedef struct {
     size_t offset;
-    int least;
-    int limit;
+    int least; /* of a duration: seconds; 0: a millisecond */
+    int limit; /* of a duration: seconds; 0: a day */
+    bool zero; /* a duration may be 0, which turns off what it is the duration of */
     const choice *choices;
 } member;
 
@@ -129,14 +141,20 @@ static const char *set_number(cmd_parms *cmd, void *location, const char *value)
 
 static const char *set_duration(cmd_parms *cmd, void *location, const char *value)
 {
+    const member *m = cmd->info;
+    int limit = m->limit ? m->limit : DAY;
+    apr_interval_time_t least = m->least ? apr_time_from_sec(m->least) : 1;
     apr_interval_time_t duration;
 
     (void)location;
     if (!apr_isdigit(*value) || ap_timeout_parameter_parse(value, &duration, "s") != APR_SUCCESS ||
-        duration <= 0 || duration > DURATION_LIMIT) {
-        return invalid(cmd, value, "a duration from 1ms to 24h, such as 500ms, 5s or 2min");
+        (duration < least && !(m->zero && duration == 0)) || duration > apr_time_from_sec(limit)) {
+        return invalid(cmd, value,
+                       apr_psprintf(cmd->pool, "%sa duration from %s to %dh, such as %s",
+                                    m->zero ? "0 or " : "", m->least ? "1s" : "1ms", limit / 3600,
+                                    m->least ? "5s, 2min or 1h" : "500ms, 5s or 2min"));
     }
-    *(apr_interval_time_t *)member_of(cmd) = duration;
+    *(apr_interval_time_t *)member_of(cmd) = duration ? duration : USERS_NONE;
     return NULL;
 }
 
@@ -215,6 +233,62 @@ static const char *set_locale(cmd_parms *cmd, void *location, const char *value)
     return NULL;
 }
 
+/* A variable of r->subprocess_env, as modules and shells name them. */
+static const char *set_variable(cmd_parms *cmd, void *location, const char *value)
+{
+    (void)location;
+    for (const char *c = value; *c || c == value; c++) {
+        if (!apr_isalpha(*c) && *c != '_' && (c == value || !apr_isdigit(*c))) {
+            return invalid(cmd, value, "the name of an environment variable");
+        }
+    }
+    *(const char **)member_of(cmd) = value;
+    return NULL;
+}
+
+/* What clients know the server by: RFC 8414 section 2, but that a test may do without TLS. */
+static const char *set_issuer(cmd_parms *cmd, void *location, const char *value)
+{
+    apr_uri_t uri;
+
+    (void)location;
+    if (apr_uri_parse(cmd->pool, value, &uri) != APR_SUCCESS || !uri.scheme || !uri.hostname ||
+        (strcmp(uri.scheme, "https") != 0 && strcmp(uri.scheme, "http") != 0) || uri.user ||
+        strpbrk(value, " \"\\?#") || value[strlen(value) - 1] == '/') {
+        return invalid(cmd, value,
+                       "a URL without user, query, fragment and final slash, such as "
+                       "https://panel.example.com");
+    }
+    *(const char **)member_of(cmd) = value;
+    return NULL;
+}
+
+static const char *set_text(cmd_parms *cmd, void *location, const char *value)
+{
+    (void)location;
+    if (!*value) {
+        return invalid(cmd, value, "a value");
+    }
+    *(const char **)member_of(cmd) = value;
+    return NULL;
+}
+
+/* What the virtual hosts of a process share is not one's to set. */
+
+static const char *set_process_number(cmd_parms *cmd, void *location, const char *value)
+{
+    const char *fault = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+
+    return fault ? fault : set_number(cmd, location, value);
+}
+
+static const char *set_process_text(cmd_parms *cmd, void *location, const char *value)
+{
+    const char *fault = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+
+    return fault ? fault : set_text(cmd, location, value);
+}
+
 /* The value of a keyword in parsed options, NULL where it is absent. */
 static const char *option(const PQconninfoOption *options, const char *keyword)
 {
@@ -276,9 +350,16 @@ static const char *set_endpoint(cmd_parms *cmd, void *mconfig, const char *value
     if (fault) {
         return fault;
     }
+    if (chosen == USERS_ENDPOINT_METADATA && !users_metadata_is_path(cmd->path)) {
+        return apr_pstrcat(cmd->pool, cmd->cmd->name,
+                           ": metadata is served at " USERS_METADATA_SERVER
+                           " (RFC 8414) and at " USERS_METADATA_RESOURCE
+                           " with an account's path behind it (RFC 9728)",
+                           NULL);
+    }
     location->endpoint = chosen;
     location->path = apr_pstrdup(cmd->pool, cmd->path);
-    APR_ARRAY_PUSH(users_settings_of(cmd->server)->paths, const char *) = location->path;
+    APR_ARRAY_PUSH(users_settings_of(cmd->server)->endpoints, users_location) = *location;
     return NULL;
 }
 
@@ -288,7 +369,7 @@ static const char *set_endpoint(cmd_parms *cmd, void *mconfig, const char *value
 
 const command_rec users_directives[] = {
     AP_INIT_TAKE1("UsersEndpoint", set_endpoint, NULL, ACCESS_CONF,
-                  "What this <Location> serves: account"),
+                  "What this <Location> serves: account, token, revoke, introspect or metadata"),
     SERVER_DIRECTIVE("UsersDB", set_conninfo,
                      "Connection string of the database: libpq keywords or a URI; the password may "
                      "be exec:/path/to/program",
@@ -333,6 +414,49 @@ const command_rec users_directives[] = {
     SERVER_DIRECTIVE("UsersDuplicates", set_choice,
                      "What the same provider pair does again: create (default) or conflict",
                      MEMBER(duplicates), .choices = duplicates),
+    SERVER_DIRECTIVE("UsersIssuer", set_issuer,
+                     "The URL that clients know the server by (default: none, as they ask)",
+                     MEMBER(issuer)),
+    SERVER_DIRECTIVE("UsersTokenLifetime", set_duration,
+                     "How long a token is valid that a client asked for (default: 2h)",
+                     MEMBER(token_lifetime), .least = 1, .limit = 365 * DAY),
+    SERVER_DIRECTIVE("UsersPasswordGrant", set_choice,
+                     "May API credentials be exchanged for a token: on or off (default)",
+                     MEMBER(password_grant), .choices = flags),
+    SERVER_DIRECTIVE("UsersCache", set_process_text,
+                     "The socache provider that children share, with its arguments behind a colon "
+                     "(default: shmcb)",
+                     MEMBER(cache_provider)),
+    SERVER_DIRECTIVE("UsersHashSlots", set_process_number,
+                     "Password hashes that a child computes at once (default: 1)",
+                     MEMBER(hash_slots), 1, CONNECTIONS_LIMIT),
+    SERVER_DIRECTIVE("UsersCredentialCache", set_duration,
+                     "How long a hashed password, once verified, need not be hashed again; 0: it "
+                     "always is (default: 300s)",
+                     MEMBER(credential_cache), .zero = true),
+    SERVER_DIRECTIVE("UsersMaxFailures", set_number,
+                     "Wrong secrets of a name from one address, after which it gets a 429; 0: "
+                     "any number (default: 10)",
+                     MEMBER(max_failures), 0, FAILURES_LIMIT),
+    SERVER_DIRECTIVE("UsersFailureWindow", set_duration,
+                     "For how long wrong secrets count (default: 10min)", MEMBER(failure_window),
+                     .least = 1),
+    SERVER_DIRECTIVE("UsersTokenSource", set_choice,
+                     "Who verifies tokens: database (default) or environment", MEMBER(token_source),
+                     .choices = token_sources),
+    SERVER_DIRECTIVE("UsersTokenApplication", set_text,
+                     "The client_id of the application that external tokens belong to "
+                     "(default: none)",
+                     MEMBER(token_application)),
+    SERVER_DIRECTIVE("UsersTokenUser", set_choice,
+                     "What an external token names its user by: external_id (default) or id",
+                     MEMBER(token_user), .choices = token_users),
+    SERVER_DIRECTIVE("UsersTokenUserVariable", set_variable,
+                     "The variable with an external token's user (default: OAUTH2_CLAIM_sub)",
+                     MEMBER(token_user_variable)),
+    SERVER_DIRECTIVE("UsersTokenScopeVariable", set_variable,
+                     "The variable with an external token's scopes (default: OAUTH2_CLAIM_scope)",
+                     MEMBER(token_scope_variable)),
     {0}};
 
 /* Hooks */
@@ -362,7 +486,7 @@ static void fill_in_defaults(users_settings *settings, const server_rec *s)
 
 static const char *first_path(const users_settings *settings)
 {
-    return APR_ARRAY_IDX(settings->paths, 0, const char *);
+    return APR_ARRAY_IDX(settings->endpoints, 0, users_location).path;
 }
 
 int users_directives_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
@@ -374,7 +498,7 @@ int users_directives_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptem
         users_settings *settings = users_settings_of(s);
 
         fill_in_defaults(settings, s);
-        if (settings->paths->nelts && !settings->conninfo) {
+        if (settings->endpoints->nelts && !settings->conninfo) {
             ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
                          "UsersEndpoint of <Location \"%s\"> needs a UsersDB in the server or "
                          "virtual host %s",
@@ -385,6 +509,13 @@ int users_directives_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptem
             ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
                          "UsersDBKeep (%d) must not be above UsersDBMax (%d)", settings->db_keep,
                          settings->db_max);
+            return !OK;
+        }
+        if (settings->token_source == USERS_TOKENS_ENVIRONMENT && !settings->token_application) {
+            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
+                         "UsersTokenSource environment needs a UsersTokenApplication in the server "
+                         "or virtual host %s",
+                         s->server_hostname);
             return !OK;
         }
     }
@@ -471,7 +602,7 @@ int users_directives_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptem
                          "UsersDB: the program of password=exec: printed no password");
             return !OK;
         }
-        if (settings->paths->nelts && !settings->tls && !on_loopback_alone(s)) {
+        if (settings->endpoints->nelts && !settings->tls && !on_loopback_alone(s)) {
             ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
                          "%s:%u serves %s without TLS: anyone on the way can read tokens and "
                          "passwords (RFC 6750 section 5.3)",

@@ -1,29 +1,28 @@
 #include "handler.h"
 
 #include "access.h"
+#include "body.h"
 #include "core/account.h"
 #include "core/request.h"
+#include "core/scope.h"
 #include "reply.h"
 #include "settings.h"
 
 #include <apr_strings.h>
-#include <http_protocol.h>
 #include <util_filter.h>
 
-#define ACCEPT_PATCH  "application/json, application/merge-patch+json"
-#define ACCEPT_POST   "application/json"
-#define NAME_OCTETS   18 /* of a generated user name: 144 random bits */
-#define SECRET_OCTETS 24 /* of its password: 192 random bits */
+#define ACCEPT_PATCH "application/json, application/merge-patch+json"
+#define ACCEPT_POST  "application/json"
 
 int users_handler_map(request_rec *r)
 {
-    const apr_array_header_t *paths = users_settings_of(r->server)->paths;
+    const apr_array_header_t *endpoints = users_settings_of(r->server)->endpoints;
 
     if (r->method_number == M_TRACE) {
         return DECLINED; /* httpd answers it in this very hook */
     }
-    for (int i = 0; i < paths->nelts; i++) {
-        if (strcmp(r->uri, APR_ARRAY_IDX(paths, i, const char *)) == 0) {
+    for (int i = 0; i < endpoints->nelts; i++) {
+        if (strcmp(r->uri, APR_ARRAY_IDX(endpoints, i, users_location).path) == 0) {
             return OK;
         }
     }
@@ -35,7 +34,8 @@ int users_handler_choose(request_rec *r)
     if (!users_location_of(r)->endpoint) {
         return DECLINED;
     }
-    r->handler = USERS_HANDLER;
+    r->handler = users_location_of(r)->endpoint == USERS_ENDPOINT_ACCOUNT ? USERS_HANDLER
+                                                                          : USERS_OAUTH_HANDLER;
     r->proxyreq = PROXYREQ_NONE; /* "ProxyPass /" may stand beside an endpoint */
     return OK;
 }
@@ -113,74 +113,18 @@ static int show(request_rec *r, const users_admission *admission)
     return users_reply_document(r, HTTP_OK, principal->document, principal->document_length, tag);
 }
 
-/* Is the request's content of this media type? Parameters are passed over: JSON has none. */
-static bool has_type(const request_rec *r, const char *type)
+static refusal read_body(request_rec *r, bool patch, char **text, apr_size_t *length)
 {
-    const char *value = apr_table_get(r->headers_in, "Content-Type");
-    apr_size_t length = strlen(type);
+    refusal refused = {.status = OK};
 
-    return value && strncasecmp(value, type, length) == 0 &&
-           value[length + strspn(value + length, " \t")] == (strchr(value, ';') ? ';' : '\0');
-}
-
-static refusal judge_content(request_rec *r, bool patch, int limit)
-{
-    const char *encoding = apr_table_get(r->headers_in, "Content-Encoding");
-    const char *declared = apr_table_get(r->headers_in, "Content-Length");
-    apr_off_t length;
-
-    if (!has_type(r, "application/json") &&
-        !(patch && has_type(r, "application/merge-patch+json"))) {
+    if (!users_body_has_type(r, "application/json") &&
+        !(patch && users_body_has_type(r, "application/merge-patch+json"))) {
         apr_table_setn(r->headers_out, patch ? "Accept-Patch" : "Accept-Post",
                        patch ? ACCEPT_PATCH : ACCEPT_POST);
         return (refusal){HTTP_UNSUPPORTED_MEDIA_TYPE, "the request body must be application/json"};
     }
-    if (encoding && strcasecmp(encoding, "identity") != 0) {
-        apr_table_setn(r->headers_out, "Accept-Encoding", "identity");
-        return (refusal){HTTP_UNSUPPORTED_MEDIA_TYPE,
-                         "the request body must not have a Content-Encoding"};
-    }
-    if (declared && ap_parse_strict_length(&length, declared) && length > limit) {
-        return (refusal){HTTP_REQUEST_ENTITY_TOO_LARGE, "the request body is too large"};
-    }
-    return (refusal){OK, NULL};
-}
-
-/* Read the whole body, chunked or not, as a string. Its octets are UTF-8 only when parsed. */
-static refusal read_body(request_rec *r, int limit, char **body, apr_size_t *length)
-{
-    apr_bucket_brigade *part = apr_brigade_create(r->pool, r->connection->bucket_alloc);
-    apr_bucket_brigade *whole = apr_brigade_create(r->pool, r->connection->bucket_alloc);
-    apr_off_t size = 0;
-    apr_off_t more = 0;
-
-    do {
-        apr_status_t status =
-            ap_get_brigade(r->input_filters, part, AP_MODE_READBYTES, APR_BLOCK_READ, limit + 1);
-
-        if (status == APR_SUCCESS && APR_BRIGADE_EMPTY(part)) {
-            status = APR_EGENERAL; /* no filter should; waiting for more could take for ever */
-        }
-        if (status == APR_SUCCESS) {
-            apr_brigade_length(part, 1, &more);
-            size += more;
-            status = ap_save_brigade(NULL, &whole, &part, r->pool);
-        }
-        if (status != APR_SUCCESS) {
-            return (refusal){ap_map_http_request_error(status, HTTP_BAD_REQUEST),
-                             "the request body could not be read"};
-        }
-        if (size > limit) {
-            return (refusal){HTTP_REQUEST_ENTITY_TOO_LARGE, "the request body is too large"};
-        }
-    } while (!APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(whole)));
-
-    *length = (apr_size_t)size;
-    *body = apr_palloc(r->pool, *length + 1);
-    apr_brigade_flatten(whole, *body, length);
-    (*body)[*length] = '\0';
-    apr_brigade_destroy(whole);
-    return (refusal){OK, NULL};
+    refused.status = users_body_read(r, text, length, &refused.sentence);
+    return refused;
 }
 
 /* What a client wants stored, and what is wrong with it. All of it lives as long as the request. */
@@ -193,15 +137,11 @@ typedef struct {
 static refusal read_submission(request_rec *r, const users_admission *admission, submission *s)
 {
     bool patch = admission->operation == USERS_UPDATE;
-    int limit = users_settings_of(r->server)->max_body;
     apr_size_t length = 0;
     json_t *json = NULL;
     refusal refused =
-        admission->accept.acceptable ? judge_content(r, patch, limit) : not_acceptable;
+        admission->accept.acceptable ? read_body(r, patch, &s->text, &length) : not_acceptable;
 
-    if (refused.status == OK) {
-        refused = read_body(r, limit, &s->text, &length);
-    }
     if (refused.status != OK) {
         return refused;
     }
@@ -258,7 +198,7 @@ static void set_preferences(request_rec *r, const users_prefer *prefer, bool min
 static int reply_updated(request_rec *r, const users_admission *admission,
                          const users_change *change)
 {
-    bool readable = users_access_permits(&admission->principal, "profile_read");
+    bool readable = users_access_permits(&admission->principal, USERS_SCOPE_READ);
     const char *tag =
         readable ? users_reply_tag(change->document, change->document_length, r->pool) : NULL;
 
@@ -357,8 +297,8 @@ static int enrol(request_rec *r, const users_admission *admission)
     if (refused.status != OK) {
         return refuse(r, refused);
     }
-    name = users_credential_generate(NAME_OCTETS, r->pool);
-    secret = users_credential_generate(SECRET_OCTETS, r->pool);
+    name = users_credential_generate(USERS_NAME_OCTETS, r->pool);
+    secret = users_credential_generate(USERS_SECRET_OCTETS, r->pool);
     if (!name || !secret || !users_credential_digest(secret, digest)) {
         return fail(r, USERS_DB_FAILED);
     }
@@ -381,7 +321,7 @@ static int enrol(request_rec *r, const users_admission *admission)
 
 static int describe(request_rec *r)
 {
-    apr_table_setn(r->headers_out, "Allow", USERS_ALLOW);
+    apr_table_setn(r->headers_out, "Allow", users_access_allow(r));
     apr_table_setn(r->headers_out, "Accept-Patch", ACCEPT_PATCH);
     apr_table_setn(r->headers_out, "Accept-Post", ACCEPT_POST);
     return users_reply_empty(r, HTTP_NO_CONTENT, NULL);

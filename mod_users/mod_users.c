@@ -8,25 +8,35 @@
 #include <http_ssl.h>
 
 #include "access.h"
+#include "cache.h"
 #include "directives.h"
 #include "handler.h"
+#include "secret.h"
 #include "settings.h"
 #include "store.h"
+#include "token.h"
 
 static void register_hooks(apr_pool_t *pool)
 {
     static const char *const tls_modules[] = {"mod_ssl.c", "mod_tls.c", NULL};
 
     (void)pool;
+    ap_hook_pre_config(users_cache_prepare, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(users_directives_check, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(users_cache_check, NULL, NULL, APR_HOOK_LAST); /* wants the defaults */
     ap_hook_ssl_add_cert_files(users_directives_note_tls, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_directives_start, tls_modules, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(users_cache_start, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(users_cache_open, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(users_secret_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_store_open, NULL, NULL, APR_HOOK_MIDDLE);
 
     ap_hook_map_to_storage(users_handler_map, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_check_access(users_access_check, NULL, NULL, APR_HOOK_LAST, AP_AUTH_INTERNAL_PER_CONF);
+    ap_hook_fixups(users_access_complete, NULL, NULL, APR_HOOK_LAST);
     ap_hook_fixups(users_handler_choose, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_handler_run, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_handler(users_token_run, NULL, NULL, APR_HOOK_MIDDLE);
 }
 
 module AP_MODULE_DECLARE_DATA users_module = {

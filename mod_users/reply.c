@@ -6,7 +6,6 @@
 
 #include <apr_strings.h>
 #include <http_protocol.h>
-#include <jansson.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 
@@ -83,6 +82,23 @@ int users_reply_empty(request_rec *r, int status, const char *tag)
     return pass(r, NULL, 0);
 }
 
+static const char *dump(const json_t *json, apr_pool_t *pool)
+{
+    char *dumped = json_dumps(json, JSON_COMPACT);
+    const char *copy = apr_pstrdup(pool, dumped ? dumped : "{}");
+
+    free(dumped);
+    return copy;
+}
+
+int users_reply_json(request_rec *r, int status, json_t *json)
+{
+    const char *content = dump(json, r->pool);
+
+    json_decref(json);
+    return send_content(r, status, "application/json", content, strlen(content), NULL);
+}
+
 /* A fault without a field is a sentence by itself. */
 static const char *sentence_of(const users_fault *fault, apr_pool_t *pool)
 {
@@ -124,10 +140,8 @@ static int send_errors(request_rec *r, int status, const users_fault *faults, in
     users_accept accept = users_accept_parse(apr_table_get(r->headers_in, "Accept"), r->pool);
     json_t *errors = accept.problem ? problem_details(status, faults, count, r->pool)
                                     : plain_errors(faults, count, r->pool);
-    char *dumped = json_dumps(errors, JSON_COMPACT);
-    const char *content = dumped ? apr_pstrdup(r->pool, dumped) : "{\"errors\":[]}";
+    const char *content = dump(errors, r->pool);
 
-    free(dumped);
     json_decref(errors);
     return send_content(r, status, accept.problem ? "application/problem+json" : "application/json",
                         content, strlen(content), NULL);
@@ -144,6 +158,14 @@ int users_reply_faults(request_rec *r, const apr_array_header_t *faults)
 {
     return send_errors(r, HTTP_UNPROCESSABLE_ENTITY, (const users_fault *)faults->elts,
                        faults->nelts);
+}
+
+int users_reply_oauth_error(request_rec *r, int status, const char *error, const char *description)
+{
+    const char *content = apr_pstrcat(r->pool, "{\"error\":\"", error,
+                                      "\",\"error_description\":\"", description, "\"}", NULL);
+
+    return send_content(r, status, "application/json", content, strlen(content), NULL);
 }
 
 int users_reply_failure(request_rec *r, users_db_status status, bool is_read, const char **sentence)

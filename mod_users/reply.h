@@ -8,6 +8,7 @@
 #include "pool.h"
 
 #include <apr_tables.h>
+#include <jansson.h>
 #include <stdbool.h>
 
 #define USERS_TAG_LENGTH 32 /* hexadecimal digits of an entity tag */
@@ -22,6 +23,9 @@ const char *users_reply_tag(const char *document, apr_size_t length, apr_pool_t 
 int users_reply_document(request_rec *r, int status, const char *json, apr_size_t length,
                          const char *tag);
 
+/* A document that is made for this answer: takes the reference over. */
+int users_reply_json(request_rec *r, int status, json_t *json);
+
 /* An answer without content: 204 or 304. */
 int users_reply_empty(request_rec *r, int status, const char *tag);
 
@@ -30,6 +34,12 @@ int users_reply_error(request_rec *r, int status, const char *sentence);
 
 /* A 422 with a sentence for each fault (users_fault). */
 int users_reply_faults(request_rec *r, const apr_array_header_t *faults);
+
+/*
+ * An error of an OAuth endpoint: {"error", "error_description"} (RFC 6749 section 5.2, whose
+ * characters both keep to).
+ */
+int users_reply_oauth_error(request_rec *r, int status, const char *error, const char *description);
 
 /*
  * What a failed look-up or change is to the client: returns the status and sets *sentence, and

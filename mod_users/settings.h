@@ -15,9 +15,18 @@
 #include <http_config.h>
 #include <stdbool.h>
 
-#define USERS_HANDLER "users-account" /* r->handler of an endpoint */
+/* r->handler of an endpoint */
+#define USERS_HANDLER       "users-account"
+#define USERS_OAUTH_HANDLER "users-oauth"
 
-typedef enum { USERS_ENDPOINT_UNSET, USERS_ENDPOINT_ACCOUNT } users_endpoint;
+typedef enum {
+    USERS_ENDPOINT_UNSET,
+    USERS_ENDPOINT_ACCOUNT,
+    USERS_ENDPOINT_TOKEN,      /* RFC 6749 */
+    USERS_ENDPOINT_REVOKE,     /* RFC 7009 */
+    USERS_ENDPOINT_INTROSPECT, /* RFC 7662 */
+    USERS_ENDPOINT_METADATA    /* RFC 8414 or RFC 9728, as its path says */
+} users_endpoint;
 
 typedef enum {
     USERS_CHALLENGE_UNSET,
@@ -30,6 +39,20 @@ typedef enum {
     USERS_DUPLICATES_CREATE,  /* a provider pair may register again: another account */
     USERS_DUPLICATES_CONFLICT /* it gets a 409 */
 } users_duplicates;
+
+typedef enum { USERS_FLAG_UNSET, USERS_FLAG_ON, USERS_FLAG_OFF } users_flag;
+
+typedef enum {
+    USERS_TOKENS_UNSET,
+    USERS_TOKENS_DATABASE,   /* tokens are the database's, API credentials too */
+    USERS_TOKENS_ENVIRONMENT /* another module has verified them, and tells by variables */
+} users_token_source;
+
+typedef enum {
+    USERS_TOKEN_USER_UNSET,
+    USERS_TOKEN_USER_EXTERNAL_ID,
+    USERS_TOKEN_USER_ID
+} users_token_user;
 
 #define USERS_NONE (-1) /* a zero that was set, since zero means unset */
 
@@ -53,27 +76,44 @@ typedef enum {
     setting(int, max_body, 64 * 1024) \
     setting(const char *, default_currency, "USD") \
     setting(const char *, default_locale, "en") \
-    setting(users_duplicates, duplicates, USERS_DUPLICATES_CREATE)
+    setting(users_duplicates, duplicates, USERS_DUPLICATES_CREATE) \
+    setting(const char *, issuer, NULL) \
+    setting(apr_interval_time_t, token_lifetime, apr_time_from_sec(2 * 60 * 60)) \
+    setting(users_flag, password_grant, USERS_FLAG_OFF) \
+    setting(const char *, cache_provider, "shmcb") \
+    setting(int, hash_slots, 1) \
+    setting(apr_interval_time_t, credential_cache, apr_time_from_sec(300)) \
+    setting(int, max_failures, 10) \
+    setting(apr_interval_time_t, failure_window, apr_time_from_sec(10 * 60)) \
+    setting(users_token_source, token_source, USERS_TOKENS_DATABASE) \
+    setting(const char *, token_application, NULL) \
+    setting(users_token_user, token_user, USERS_TOKEN_USER_EXTERNAL_ID) \
+    setting(const char *, token_user_variable, "OAUTH2_CLAIM_sub") \
+    setting(const char *, token_scope_variable, "OAUTH2_CLAIM_scope")
 /* clang-format on */
 
+struct users_cache;    /* cache.c */
 struct users_database; /* store.c */
+struct users_slots;    /* secret.c */
+
+/* A <Location>. */
+typedef struct {
+    users_endpoint endpoint;
+    const char *path; /* which r->uri must equal */
+} users_location;
 
 typedef struct {
 #define USERS_SETTING_DECLARE(type, name, fallback) type name;
     USERS_SETTINGS(USERS_SETTING_DECLARE)
 #undef USERS_SETTING_DECLARE
 
-    apr_array_header_t
-        *paths;           /* const char *: the endpoints served here and in main's <Location>s */
-    bool tls;             /* a TLS module serves this server */
-    const char *password; /* what the program of password=exec: printed; else NULL */
+    apr_array_header_t *endpoints;   /* users_location: those served here, main's among them */
+    bool tls;                        /* a TLS module serves this server */
+    const char *password;            /* what the program of password=exec: printed; else NULL */
+    struct users_cache *cache;       /* the process's; NULL where no setting needs it */
+    struct users_slots *slots;       /* this child's */
     struct users_database *database; /* this child's; NULL without UsersDB */
 } users_settings;
-
-typedef struct {
-    users_endpoint endpoint;
-    const char *path; /* of the <Location>, which r->uri must equal */
-} users_location;
 
 extern module AP_MODULE_DECLARE_DATA users_module;
 

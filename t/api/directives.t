@@ -61,7 +61,7 @@ subtest 'conf/users.conf names every directive, with its default' => sub {
     }
     my @off = grep { !$reference->{$_}{active} } sort keys %$reference;
     my ($status, $output) =
-        $server->configtest(vhost => join "\n", map { "$_ \"$reference->{$_}{value}\"" } @off);
+        $server->configtest(conf => join "\n", map { "$_ \"$reference->{$_}{value}\"" } @off);
     is $status, 0, 'every value that is commented out is a good one' or diag($output);
 };
 
@@ -101,6 +101,23 @@ subtest 'values' => sub {
             'a domain name with a dot, or localhost'
         ],
         UsersDefaultCurrency => [[qw(USD EUR)], [qw(usd US USDT U5D)], 'a code of ISO 4217'],
+        UsersTokenLifetime =>
+            [[qw(1s 2h 8760h)], [qw(0 999ms 8761h)], 'a duration from 1s to 8760h'],
+        UsersPasswordGrant   => [[qw(on off On)],  [qw(yes 1)], 'on or off'],
+        UsersCredentialCache => [[qw(0 1ms 300 24h)], [qw(-1 25h)], '0 or a duration from 1ms to 24h'],
+        UsersMaxFailures => [[qw(0 10 1000000)], [qw(-1 1000001 ten)], 'a number from 0 to 1000000'],
+        UsersFailureWindow => [[qw(1s 10min)], [qw(0 1ms)], 'a duration from 1s to 24h'],
+        UsersTokenUser => [[qw(id external_id)], [qw(email)], 'external_id or id'],
+        UsersIssuer    => [
+            [qw(https://panel.example.com http://localhost:8080 https://a.example/b)],
+            [
+                'panel.example.com', 'ftp://a.example', 'https://', 'https://a.example/',
+                'https://u:p@a.example', 'https://a.example?b', 'https://a.example#b', 'https://a b'
+            ],
+            'a URL'
+        ],
+        (map { $_ => [[qw(OAUTH2_CLAIM_sub _x1)], ['1x', 'a-b', 'a b'], 'the name of an environment'] }
+                qw(UsersTokenUserVariable UsersTokenScopeVariable)),
         UsersDefaultLocale =>
             [[qw(en pt-BR)], [qw(EN e eng pt-br pt_BR pt-B)], 'a language of ISO 639-1'],
     );
@@ -199,11 +216,19 @@ subtest 'UsersEndpoint stands in a <Location> with a plain path' => sub {
 subtest 'the others stand in the server or a virtual host' => sub {
     my $reference = reference();
     delete $reference->{UsersEndpoint};
+    my @shared = qw(UsersCache UsersHashSlots);    # by all virtual hosts
     my @lines = map { "$_ \"$reference->{$_}{value}\"" } sort keys %$reference;
     my ($status, $output) = $server->configtest(conf => join "\n", @lines);
     is $status, 0, 'the server takes them' or diag($output);
-    ($status, $output) = $server->configtest(vhost => join "\n", @lines);
+    delete $reference->@{@shared};
+    ($status, $output) = $server->configtest(
+        vhost => join "\n", map { "$_ \"$reference->{$_}{value}\"" } keys %$reference);
     is $status, 0, 'so does a virtual host' or diag($output);
+    for my $name (@shared) {
+        ($status, $output) = $server->configtest(vhost => "$name 2");
+        isnt $status, 0, "$name is not for a virtual host";
+        like $output, qr/\b$name cannot occur within <VirtualHost>/, 'and the message names it';
+    }
     for my $line (@lines) {
         my ($name) = $line =~ /^(\w+)/;
         ($status, $output) = $server->configtest(endpoint => $line);
@@ -235,6 +260,13 @@ subtest 'directives that need another' => sub {
         SITE
     is $status, 0, 'that of the server will do' or diag($output);
 
+    ($status, $output) = $server->configtest(vhost => 'UsersTokenSource environment');
+    isnt $status, 0, 'UsersTokenSource environment without UsersTokenApplication is refused';
+    like $output, qr/\b$_\b/, "the message names $_" for qw(UsersTokenSource UsersTokenApplication);
+    ($status, $output) = $server->configtest(
+        conf => 'UsersTokenApplication panel', vhost => 'UsersTokenSource environment');
+    is $status, 0, 'that of the server will do' or diag($output);
+
     for my $case (
         ['more than UsersDBMax', { vhost => "UsersDBMax 2\nUsersDBKeep 3" }],
         ['more than its default', { vhost => 'UsersDBKeep 5' }],
@@ -248,6 +280,50 @@ subtest 'directives that need another' => sub {
     }
     ($status, $output) = $server->configtest(vhost => "UsersDBKeep 2\nUsersDBMax 2");
     is $status, 0, 'as many are good' or diag($output);
+};
+
+subtest 'metadata stand where clients look for them' => sub {
+    my $location = "<Location %s>\nUsersEndpoint metadata\n</Location>";
+    my $known    = '/.well-known/oauth-';
+    for my $path (
+        "${known}authorization-server", "${known}authorization-server/panel",
+        "${known}protected-resource",   "${known}protected-resource/api/users"
+        )
+    {
+        my ($status, $output) = $server->configtest(vhost => sprintf $location, $path);
+        is $status, 0, "$path is good" or diag($output);
+    }
+    for my $path ('/metadata', "${known}authorization-servers", "/x${known}authorization-server") {
+        my ($status, $output) = $server->configtest(vhost => sprintf $location, $path);
+        isnt $status, 0, "$path is refused";
+        like $output, qr/\bUsersEndpoint: .*${known}authorization-server\b/,
+            'the message names the directive and the path';
+    }
+};
+
+subtest 'the cache that children share' => sub {
+    my ($status, $output) = $server->configtest(conf => 'UsersHashSlots 1000');
+    is $status, 0, 'UsersHashSlots takes 1000' or diag($output);
+    for my $value (qw(0 1001 many)) {
+        ($status, $output) = $server->configtest(conf => "UsersHashSlots $value");
+        isnt $status, 0, "UsersHashSlots refuses $value";
+        like $output, qr/\bUsersHashSlots: .*a number from 1 to 1000/, 'and says what it takes';
+    }
+    ($status, $output) = $server->configtest(conf => 'UsersCache shmcb:cache(1048576)');
+    is $status, 0, 'UsersCache takes a provider and its arguments' or diag($output);
+    ($status, $output) = $server->configtest(conf => 'UsersCache memcache:localhost:11211');
+    isnt $status, 0, 'a provider that is not loaded is refused';
+    like $output, qr/\bUsersCache: .*'memcache': load mod_socache_memcache\b/,
+        'the message names it, and what to load';
+    like $output, qr/UsersMaxFailures 0 and UsersCredentialCache 0/, 'and what does without';
+    ($status, $output) = $server->configtest(
+        conf => "UsersCache memcache\nUsersMaxFailures 0\nUsersCredentialCache 0");
+    is $status, 0, 'nothing is needed where nothing is kept' or diag($output);
+    my $started = eval { $server->start(conf => 'UsersCache shmcb:cache(10)'); 1 };
+    ok !$started, 'arguments that the provider refuses end the start';
+    $server->stop if $started;
+    ok((grep { /\[users:emerg\] .*UsersCache 'shmcb:cache\(10\)'/ } $server->error_log),
+        'the error log names the directive');
 };
 
 subtest 'a database that is down is no fault of the configuration' => sub {

@@ -13,6 +13,7 @@ my %canary = (
     hashed   => 'canary-of-a-hashed-password',
     wrong    => 'canary-of-a-wrong-password',
     sent     => 'canary-of-a-password-in-a-body',
+    client   => 'canary-of-a-client-secret',
 );
 my $bcrypt = '$2y$05$abcdefghijklmnopqrstuuGW0Hyo9Kutwab1irCpEelJozXqOfxUe';
 
@@ -23,6 +24,9 @@ $server->sql(<<~SQL);
     from users.application
     union all
     select sha256('$canary{register}'), id, null, '{register}' from users.application;
+
+    insert into users.application (name, client_id, secret_digest, scopes)
+    values ('panel', 'panel', sha256('$canary{client}'), '{register,introspect}');
 
     insert into users.credential (user_id, username, secret_digest, secret_hash)
     values (1, 'john', sha256('$canary{secret}'), null), (1, 'bcrypt', null, '$bcrypt');
@@ -41,7 +45,8 @@ my $requests;    # since then
 
 sub start {
     $requests = 0;
-    $server->start(conf => <<~'CONF');
+    $server->start(vhost => "UsersPasswordGrant on\nUsersMaxFailures 20\n" . OAUTH_ENDPOINTS,
+        conf => <<~'CONF');
         LogFormat "%r %u %{USERS_ID}e %{USERS_APPLICATION}e %{USERS_SCOPE}e %s" users
         CustomLog users_log users
         CONF
@@ -104,6 +109,7 @@ my @operations = (
 );
 
 my @passwords;    # that POST has told
+my @tokens;       # that the token endpoint has
 
 sub run ($operation, $credential) {
     my $answer = ask(@$operation, @$credential);
@@ -189,6 +195,44 @@ subtest 'header fields that hold no credential' => sub {
     }
 };
 
+# Parameters to an OAuth endpoint, in each way that a client may send them.
+sub oauth ($path, $id, $secret, @parameters) {
+    my @client = (client_id => $id, client_secret => $secret);
+    my @basic  = (headers => [Authorization => 'Basic ' . base64($id, $secret)]);
+    for my $options (
+        [form => [@client, @parameters]],
+        [json => { @client, @parameters }],
+        [form => [@parameters], @basic],
+        [form => [@client, @parameters], @basic],
+        [body => join('&', "client_secret=$secret", @parameters)],
+        )
+    {
+        my $answer = ask(POST => path => "/api/oauth/$path", @$options);
+        push @tokens, $answer->{json}{access_token} if ref $answer->{json} && $answer->{json}{access_token};
+        unlike $answer->{body}, qr/canary/, "the $answer->{status} of $path does not repeat it";
+    }
+}
+
+sub oauth_requests {
+    for my $client (['panel', $canary{client}], ['panel', $canary{wrong}], ['unknown', $canary{client}]) {
+        oauth('token', @$client, grant_type => 'client_credentials');
+        oauth('token', @$client, grant_type => 'client_credentials', scope => $canary{wrong});
+        oauth('token', @$client, grant_type => $canary{wrong});
+        for my $owner (['john', 'secret'], ['bcrypt', 'hashed'], ['john', 'wrong'], ['unknown', 'wrong']) {
+            my ($name, $password) = @$owner;
+            oauth('token', @$client, grant_type => 'password', username => $name, password => $canary{$password});
+        }
+        for my $path (qw(revoke introspect)) {
+            oauth($path, @$client, token => $canary{$_}) for qw(unknown token);
+        }
+    }
+}
+
+subtest 'OAuth' => sub {
+    oauth_requests();
+    ok @tokens, 'some got a token';
+};
+
 subtest 'requests that the database fails' => sub {
     $server->expect_log(qr/the database refused \w+/);
     $server->expect_log(qr/the database can't be reached/);
@@ -199,14 +243,19 @@ subtest 'requests that the database fails' => sub {
         as $$ begin raise exception 'the trigger fails'; end $$;
         create trigger fail before insert or update on users.account
         for each row execute function public.fail();
+        create trigger fail before insert or update on users.token
+        for each row execute function public.fail();
         SQL
     for my $operation (@bodies) {
         run($operation, $_) for @credentials;
     }
+    oauth_requests();
     $server->sql('revoke usage on schema users_api from mod_users');
     run(['GET'], $_) for @credentials;
+    oauth_requests();
     $server->postgres->stop;
     run(['GET'], $_) for @credentials;
+    oauth_requests();
 };
 
 subtest 'the logs have all that, and no secret' => sub {
@@ -221,6 +270,7 @@ subtest 'the logs have all that, and no secret' => sub {
 
     has_none(\%log, "canary: $_", $canary{$_}) for grep { $_ ne 'sent' } sort keys %canary;
     has_none(\%log, 'password that POST made', $_) for @passwords;
+    has_none(\%log, 'token that was issued', $_) for @tokens;
 };
 
 done_testing;

@@ -34,7 +34,8 @@ C<CLIENT_ID> and C<CLIENT_SECRET>.
         endpoint => 'Require ip 127.0.0.1',              # in <Location /api/users>
     );
 
-starts httpd; called on the class, C<new> too. C<site> replaces the virtual host by another
+starts httpd. C<OAUTH_ENDPOINTS> is a text for C<vhost> that turns on the others of
+F<conf/users.conf>. Called on the class, C<new> too. C<site> replaces the virtual host by another
 text, which says C<< UsersDB "@{[$server->conninfo('second')]}" >> to name a database.
 
 C<stop> ends httpd; C<start> may follow, with other text. C<graceful> has httpd read its
@@ -90,8 +91,12 @@ use constant {
     CLIENT_SECRET  => 'secret-of-the-test-client',
 };
 
+use constant OAUTH_ENDPOINTS => join '', map { "<Location $_->[1]>\nUsersEndpoint $_->[0]\n</Location>\n" }
+    (map { [$_ => "/api/oauth/$_"] } qw(token revoke introspect)),
+    (map { [metadata => "/.well-known/oauth-$_"] } qw(authorization-server protected-resource/api/users));
+
 our @EXPORT = qw(READ_TOKEN UPDATE_TOKEN FULL_TOKEN REGISTER_TOKEN CLIENT_ID CLIENT_SECRET
-    done_testing wait_until);
+    OAUTH_ENDPOINTS done_testing wait_until);
 
 my $SOURCE  = $ENV{USERS_SRCDIR}             // abs_path(dirname(__FILE__) . '/../../..');
 my $MODULE  = $ENV{USERS_MODULE}             // "$SOURCE/.libs/mod_users.so";
@@ -264,7 +269,7 @@ sub _write_configuration ($self, %config) {
 
 sub _configuration ($self, %config) {
     my $dir = $self->{dir};
-    my @modules = ("mpm_$MPM", qw(authn_core authz_core authz_host), @{ $config{modules} // [] });
+    my @modules = ("mpm_$MPM", qw(authn_core authz_core authz_host socache_shmcb), @{ $config{modules} // [] });
     my $site = $config{site} // <<~SITE;
         <VirtualHost *:*>
           ServerName localhost

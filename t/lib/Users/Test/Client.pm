@@ -18,13 +18,21 @@ sub new ($class, $port) {
 
 # The bytes of a request. Options:
 #   token => bearer token, basic => [name, password], headers => [name => value, ...],
-#   json => data, sent as application/json, or body => bytes
+#   json => data, sent as application/json, form => [name => value, ...], or body => bytes
 sub compose ($method, $path, %option) {
     my @headers = @{ $option{headers} // [] };
     my $body = $option{body};
     if (exists $option{json}) {
         $body = JSON::PP->new->utf8->canonical->encode($option{json});
         _default(\@headers, 'Content-Type', 'application/json');
+    }
+    if (exists $option{form}) {
+        my @pairs = map { _escape($_) } @{ $option{form} };
+        $body = '';
+        while (my ($name, $value) = splice @pairs, 0, 2) {
+            $body .= ($body eq '' ? '' : '&') . "$name=$value";
+        }
+        _default(\@headers, 'Content-Type', 'application/x-www-form-urlencoded');
     }
     if (defined $body && !_has(\@headers, 'Transfer-Encoding')) {
         _default(\@headers, 'Content-Length', length $body);
@@ -122,6 +130,10 @@ sub _fill ($self) {
 
 sub _has ($headers, $name) {
     return grep { !($_ & 1) && lc $headers->[$_] eq lc $name } keys @$headers;
+}
+
+sub _escape ($text) {
+    return $text =~ s/([^A-Za-z0-9._~-])/sprintf '%%%02X', ord $1/ger;
 }
 
 sub _default ($headers, $name, $value) {

@@ -1,0 +1,21 @@
+/* Does a secret prove a name? Without telling, by answer or by time, whether there is the name. */
+#ifndef USERS_SECRET_H
+#define USERS_SECRET_H
+
+#include "lockout.h"
+#include "store.h"
+
+/* Hook child_init: the slots for computing password hashes (UsersHashSlots). */
+void users_secret_open(apr_pool_t *pchild, server_rec *s);
+
+/*
+ * Verify what was given in an attempt to prove name, and count a failure. stored: how the secret
+ * is kept where the name is known, or else what it is compared with in vain for as long.
+ *
+ * Returns OK; HTTP_UNAUTHORIZED: it is wrong; HTTP_TOO_MANY_REQUESTS: the pair is locked out by
+ * now; HTTP_SERVICE_UNAVAILABLE: too many hashes are under way. The last two set Retry-After.
+ */
+int users_secret_verify(request_rec *r, users_attempt *attempt, const char *name, const char *given,
+                        bool known, const users_secret *stored);
+
+#endif

@@ -1,0 +1,209 @@
+# Wrong secrets: counted by name and address, and hashed a few at a time.
+
+use v5.36;
+use List::Util qw(sum0);
+use Users::Test;
+
+my $PREFORK = ($ENV{USERS_TEST_MPM} // '') eq 'prefork';
+
+# Clients come from where X-Client says. Two children, so that they must know of each other.
+my @ADDRESSES = (
+    modules => ['remoteip'],
+    conf    => <<~CONF,
+        RemoteIPHeader X-Client
+        RemoteIPInternalProxy 127.0.0.1
+        StartServers 2
+        <IfModule !mpm_prefork_module>
+          ServerLimit 2
+          ThreadsPerChild 16
+          ThreadLimit 16
+          MaxRequestWorkers 32
+          MinSpareThreads 1
+          MaxSpareThreads 32
+        </IfModule>
+        CONF
+);
+
+my $server = Users::Test->new(databases => ['second']);
+for my $database (qw(users second)) {
+    $server->sql(<<~'SQL', $database);
+        insert into users.credential (user_id, username, secret_digest, secret_hash) values
+          (1, 'john',   sha256('right'), null),
+          (1, 'hashed', null, '$2y$05$abcdefghijklmnopqrstuuGW0Hyo9Kutwab1irCpEelJozXqOfxUe'),
+          (1, 'other',  null, '$2y$05$abcdefghijklmnopqrstuuGW0Hyo9Kutwab1irCpEelJozXqOfxUe');
+        SQL
+}
+my $HASHED = 'canary-of-a-hashed-password';    # the password of that hash
+
+sub attempt ($name, $secret, %option) {
+    return (GET => '/api/users', basic => [$name, $secret],
+        headers => ['X-Client' => $option{from} // '192.0.2.1', Host => $option{host} // 'localhost']);
+}
+
+sub try (@arguments) {
+    return $server->request(attempt(@arguments));
+}
+
+sub statuses (@answers) {
+    return join ' ', map { $_->{status} } @answers;
+}
+
+# What a client sees, but for the seconds that are left.
+sub shown ($answer) {
+    my %headers = $answer->{headers}->%*;
+    delete @headers{qw(date retry-after)};
+    return [$answer->@{qw(status reason body)}, \%headers];
+}
+
+sub restart (%conf) {
+    $server->stop if $server->pid;
+    $server->start(@ADDRESSES, vhost => $conf{vhost} // '', site => $conf{site});
+}
+
+subtest 'a name from an address' => sub {
+    restart();
+    is try(john => 'right')->{status}, 200, 'the right secret';
+    is statuses(map { try(john => 'wrong') } 1 .. 10), join(' ', (401) x 10), 'ten wrong ones';
+    my $answer = try(john => 'wrong');
+    is $answer->{status}, 429, 'the eleventh is too many';
+    like $answer->{headers}{'retry-after'}, qr/^\d+$/, 'it says when to come back';
+    cmp_ok $answer->{headers}{'retry-after'}, '<=', 600, 'within ten minutes';
+    cmp_ok $answer->{headers}{'retry-after'}, '>',  500, 'and not much sooner';
+    is_deeply $answer->{json}{errors},
+        ['too many wrong secrets came from this address: try again later'], 'and why';
+    is $answer->{headers}{'www-authenticate'}, undef, 'and asks for no other';
+    is try(john => 'right')->{status}, 429, 'the right one is too late';
+    is try(john => 'right', from => '192.0.2.2')->{status}, 200, 'but the owner elsewhere gets in';
+    is try(hashed => $HASHED)->{status}, 200, 'and others do from there';
+    is try('john ' => 'wrong')->{status}, 401, 'names are compared whole';
+    is $server->request(GET => '/api/users', token => READ_TOKEN, headers => ['X-Client' => '192.0.2.1'])
+        ->{status}, 200, 'tokens are not names';
+};
+
+subtest 'it tells nothing of a name' => sub {
+    restart();
+    for my $pair (['john', 'nobody'], ['hashed', 'nobody@example.com'], ['john', 'A' x 24]) {
+        my ($known, $unknown) = @$pair;
+        for my $n (1 .. 12) {
+            my @from = (from => '198.51.100.' . length "$known$unknown");
+            is_deeply shown(try($unknown => 'wrong', @from)), shown(try($known => 'wrong', @from)),
+                "$unknown is answered as $known, $n";
+        }
+    }
+    restart();
+    is try(nobody => $HASHED)->{status}, 401, q(another's password proves no name);
+    is try('A' x 24 => $HASHED)->{status}, 401, 'of whichever form';
+};
+
+subtest 'many at once' => sub {
+    restart();
+    for my $case ([john => 'a digest'], [hashed => 'a hash'], [nobody => 'no such name']) {
+        my ($name, $what) = @$case;
+        my %count;
+        $count{ $_->{status} }++ for $server->parallel(map { [attempt($name => 'wrong')] } 1 .. 60);
+        my $busy = delete $count{503} // 0;
+        ok !$busy || $name ne 'john', "$what: no hash is computed that isn't needed";
+        while (($count{429} // 0) < 1) {    # those that found no slot said nothing of the secret
+            $count{ try($name => 'wrong')->{status} }++;
+        }
+        is $count{401}, 10, "$what: ten guesses, whoever serves them";
+        is sum0(values %count), $count{401} + $count{429}, 'and no other answer';
+    }
+};
+
+subtest 'failures are forgotten' => sub {
+    restart();
+    for (1 .. 3) {
+        try(john => 'wrong') for 1 .. 9;
+        is try(john => 'right')->{status}, 200, 'by the right secret';
+    }
+    restart(vhost => "UsersFailureWindow 1s\nUsersMaxFailures 2");
+    wait_until(sub { try(john => 'wrong')->{status} == 429 }, 'to be locked out');
+    wait_until(sub { try(john => 'right')->{status} == 200 }, 'the window to end');
+    pass 'at the end of the window';
+    restart(vhost => 'UsersMaxFailures 0');
+    is statuses(map { try(john => 'wrong') } 1 .. 12), join(' ', (401) x 12), 'or never counted';
+};
+
+subtest 'whose name it is' => sub {
+    restart(site => <<~SITE);
+        UsersPasswordGrant on
+        UsersMaxFailures 2
+        UsersDB "@{[$server->conninfo]}"
+        <Location /api/users>
+          UsersEndpoint account
+        </Location>
+        @{[OAUTH_ENDPOINTS]}
+        <VirtualHost *:*>
+          ServerName localhost
+        </VirtualHost>
+        <VirtualHost *:*>
+          ServerName same.example
+        </VirtualHost>
+        <VirtualHost *:*>
+          ServerName second.example
+          UsersDB "@{[$server->conninfo('second')]}"
+        </VirtualHost>
+        SITE
+    try(john => 'wrong') for 1 .. 2;
+    is try(john => 'right')->{status}, 429, 'locked out';
+    is try(john => 'right', host => 'same.example')->{status}, 429, 'in all that one database serves';
+    is try(john => 'right', host => 'second.example')->{status}, 200, 'but not in another';
+
+    my @client = (client_id => CLIENT_ID, client_secret => CLIENT_SECRET);
+    my $ask = sub (@parameters) {
+        $server->request(POST => '/api/oauth/token', form => \@parameters,
+            headers => ['X-Client' => '192.0.2.1']);
+    };
+    my $answer = $ask->(@client, grant_type => 'password', username => 'john', password => 'right');
+    is $answer->{status}, 429, 'the password grant asks for the same secret';
+    is $answer->{json}{error}, 'temporarily_unavailable', 'in the words of OAuth';
+    ok $answer->{headers}{'retry-after'}, 'with Retry-After';
+
+    $ask->(client_id => CLIENT_ID, client_secret => 'wrong', grant_type => 'client_credentials') for 1 .. 2;
+    is $ask->(@client, grant_type => 'client_credentials')->{status}, 429, q(an application's secret counts too);
+    is try(CLIENT_ID, 'wrong')->{status}, 401, 'as that of an application';
+};
+
+subtest 'a verified password is read anew each time' => sub {
+    restart();
+    is statuses(map { try(hashed => $HASHED) } 1 .. 3), '200 200 200', 'it is right';
+    $server->sql(q(update users.credential set secret_hash = '$2y$05$abcdefghijklmnopqrstuunYdhHrPrQsWwVD7FJZar2U048CuDd2m'
+        where username = 'hashed'));
+    is try(hashed => $HASHED)->{status}, 401, 'a changed one is refused at once';
+    is try(other => $HASHED)->{status}, 200, 'that of another name is not';
+    $server->sql(q(update users.credential set revoked_at = now() where username = 'other'));
+    is try(other => $HASHED)->{status}, 401, 'a revoked one is refused at once';
+    $server->sql(q(update users.credential set revoked_at = null where username = 'other'));
+    $server->sql(q(update users.account set suspended_at = now() where id = 1));
+    is try(other => $HASHED)->{status}, 403, 'so is a suspended account';
+    $server->sql(q(update users.account set suspended_at = null where id = 1));
+    restart(vhost => 'UsersCredentialCache 0');
+    is statuses(map { try(other => $HASHED) } 1 .. 3), '200 200 200', 'without a cache too';
+};
+
+subtest 'a flood of passwords leaves threads to others' => sub {
+    plan skip_all => 'a child of prefork serves one request at a time' if $PREFORK;
+    $server->sql(<<~'SQL');
+        update users.credential
+        set secret_hash = '$2y$12$abcdefghijklmnopqrstuunYdhHrPrQsWwVD7FJZar2U048CuDd2m'
+        where secret_hash is not null
+        SQL
+    restart();
+    my @flood = map { $server->connect } 1 .. 24;    # of 32 threads, eight may hash or wait
+    my $n     = 0;
+    for (@flood) {
+        my ($method, $path, %option) = attempt('nobody' . $n++, 'wrong');
+        $_->send(Users::Test::Client::compose($method, $path, %option));
+    }
+    is statuses(map { $server->request(GET => '/api/users', token => READ_TOKEN) } 1 .. 20),
+        join(' ', (200) x 20), 'a token is served meanwhile';
+    my %count;
+    for (map { $_->answer } @flood) {
+        $count{ $_->{status} }++;
+        ok $_->{headers}{'retry-after'}, 'with Retry-After' if $_->{status} == 503;
+    }
+    is join(' ', sort keys %count), '401 503', 'some are hashed, some told to come again';
+};
+
+done_testing;
