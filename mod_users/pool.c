@@ -1,34 +1,23 @@
 #include "pool.h"
 
+#include "connect.h"
+
 #include <apr_atomic.h>
 #include <apr_reslist.h>
-#include <apr_strings.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
 #include <http_log.h>
-#include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
 APLOG_USE_MODULE(users);
 
-#define OPTIONS_MAX 64 /* more keywords than libpq has */
-
-/* What PQconnectStartParams takes: parallel arrays that end in NULL. */
-typedef struct {
-    const char *keywords[OPTIONS_MAX + 1];
-    const char *values[OPTIONS_MAX + 1];
-    int count;
-} connect_options;
-
 struct users_pool {
     server_rec *server; /* for the log */
     const users_settings *settings;
-    connect_options *hosts; /* one a host of the conninfo, in its order */
-    int host_count;
-    apr_uint32_t good_host; /* the one that answered last */
-    apr_uint32_t down;      /* the log has said that the database can't be reached */
+    users_hosts *hosts;
+    apr_uint32_t down; /* the log has said that the database can't be reached */
 
     apr_thread_mutex_t *mutex; /* guards the three below */
     apr_thread_cond_t *freed;  /* in_use went down */
@@ -46,142 +35,7 @@ struct users_connection {
     bool was_idle;
 };
 
-/* Connection strings */
-
-static void add_option(connect_options *options, const char *keyword, const char *value)
-{
-    if (value && options->count < OPTIONS_MAX) {
-        options->keywords[options->count] = keyword;
-        options->values[options->count++] = value;
-    }
-}
-
-/* Item number index of a comma-separated list; its only item for every index; else NULL. */
-static const char *list_item(const char *list, int index, apr_pool_t *pool)
-{
-    const char *start = list;
-    const char *comma;
-
-    if (!list || !strchr(list, ',')) {
-        return list;
-    }
-    for (; index > 0 && start; index--) {
-        comma = strchr(start, ',');
-        start = comma ? comma + 1 : NULL;
-    }
-    return start ? apr_pstrmemdup(pool, start, strcspn(start, ",")) : NULL;
-}
-
-static int list_length(const char *list)
-{
-    int length = list && *list ? 1 : 0;
-
-    for (; list && *list; list++) {
-        length += *list == ',';
-    }
-    return length;
-}
-
-/*
- * The settings of a session stand in its startup packet: nothing is left to a SET that
- * a pooled session could lose. All the contract's work is index look-ups. The server gives up a
- * statement before we do, so that its connection survives. The administrator's own options come
- * last and win.
- */
-static const char *session_options(const users_settings *settings, const char *own,
-                                   apr_pool_t *pool)
-{
-    apr_interval_time_t deadline = apr_time_as_msec(settings->db_timeout);
-    apr_interval_time_t statement = deadline * 9 / 10;
-    apr_interval_time_t lock = deadline * 8 / 10;
-
-    return apr_psprintf(pool,
-                        "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1"
-                        " -c statement_timeout=%" APR_TIME_T_FMT " -c lock_timeout=%" APR_TIME_T_FMT
-                        " -c idle_in_transaction_session_timeout=%" APR_TIME_T_FMT "%s%s",
-                        statement ? statement : 1, lock ? lock : 1, deadline, own ? " " : "",
-                        own ? own : "");
-}
-
-/*
- * Split a conninfo into one set of options a host, because libpq gives all hosts together no
- * deadline of ours and can hang on the first. Hosts of a service file stay with libpq.
- */
-static bool split_conninfo(users_pool *pool, apr_pool_t *p)
-{
-    const users_settings *settings = pool->settings;
-    PQconninfoOption *parsed = PQconninfoParse(settings->conninfo, NULL);
-    const char *host = NULL;
-    const char *hostaddr = NULL;
-    const char *port = NULL;
-    const char *own_options = NULL;
-    connect_options common = {.count = 0};
-
-    if (!parsed) {
-        return false;
-    }
-    for (const PQconninfoOption *o = parsed; o->keyword; o++) {
-        const char *keyword = apr_pstrdup(p, o->keyword);
-        const char *value = apr_pstrdup(p, o->val);
-
-        if (strcmp(keyword, "host") == 0) {
-            host = value;
-        } else if (strcmp(keyword, "hostaddr") == 0) {
-            hostaddr = value;
-        } else if (strcmp(keyword, "port") == 0) {
-            port = value;
-        } else if (strcmp(keyword, "options") == 0) {
-            own_options = value;
-        } else if (strcmp(keyword, "password") == 0 && settings->password) {
-            add_option(&common, keyword, settings->password);
-        } else {
-            add_option(&common, keyword, value);
-        }
-    }
-    PQconninfoFree(parsed);
-    add_option(&common, "fallback_application_name", "mod_users");
-    add_option(&common, "client_encoding", "UTF8");
-    add_option(&common, "options", session_options(settings, own_options, p));
-
-    pool->host_count = list_length(hostaddr ? hostaddr : host);
-    if (pool->host_count == 0) {
-        pool->host_count = 1; /* libpq's default: the local socket */
-    }
-    pool->hosts = apr_palloc(p, (size_t)pool->host_count * sizeof(*pool->hosts));
-    for (int i = 0; i < pool->host_count; i++) {
-        pool->hosts[i] = common;
-        add_option(&pool->hosts[i], "host", list_item(host, i, p));
-        add_option(&pool->hosts[i], "hostaddr", list_item(hostaddr, i, p));
-        add_option(&pool->hosts[i], "port", list_item(port, i, p));
-        pool->hosts[i].keywords[pool->hosts[i].count] = NULL;
-        pool->hosts[i].values[pool->hosts[i].count] = NULL;
-    }
-    return true;
-}
-
-/* Waiting */
-
-/* Wait until the socket is ready for events. False where the deadline came first. */
-static bool wait_until_ready(const PGconn *pg, short events, apr_time_t deadline)
-{
-    struct pollfd fd = {.fd = PQsocket(pg), .events = events};
-
-    for (;;) {
-        apr_interval_time_t left = deadline - apr_time_now();
-        int ready;
-
-        if (left <= 0) {
-            return false;
-        }
-        left = apr_time_as_msec(left) + 1; /* rounded up: never a busy loop */
-        ready = poll(&fd, 1, left > INT_MAX ? INT_MAX : (int)left);
-        if (ready > 0 || (ready < 0 && errno != EINTR)) {
-            return true; /* an error of the socket is libpq's to report */
-        }
-    }
-}
-
-/* Connecting */
+/* Opening and closing */
 
 static void disconnect(users_connection *connection)
 {
@@ -190,38 +44,10 @@ static void disconnect(users_connection *connection)
     connection->prepared = 0;
 }
 
-static bool connect_host(users_connection *connection, const connect_options *host,
-                         apr_time_t deadline)
-{
-    PostgresPollingStatusType state = PGRES_POLLING_WRITING;
-
-    connection->pg = PQconnectStartParams(host->keywords, host->values, 0);
-    if (!connection->pg) {
-        return false;
-    }
-    while (PQstatus(connection->pg) != CONNECTION_BAD && state != PGRES_POLLING_OK &&
-           state != PGRES_POLLING_FAILED) {
-        if (!wait_until_ready(connection->pg, state == PGRES_POLLING_READING ? POLLIN : POLLOUT,
-                              deadline)) {
-            return false;
-        }
-        state = PQconnectPoll(connection->pg);
-    }
-    return PQstatus(connection->pg) == CONNECTION_OK && PQsetnonblocking(connection->pg, 1) == 0;
-}
-
-static void ignore_notice(void *unused, const PGresult *notice)
-{
-    (void)unused; /* libpq's default is httpd's stderr */
-    (void)notice;
-}
-
 /* A line where the database goes away and one where it is back, not one a request. */
 
-static void log_down(users_pool *pool, const PGconn *pg)
+static void log_down(users_pool *pool, const char *reason)
 {
-    const char *reason = pg && PQstatus(pg) == CONNECTION_BAD ? PQerrorMessage(pg) : "no answer";
-
     if (!apr_atomic_xchg32(&pool->down, 1)) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, pool->server, "the database can't be reached: %s",
                      reason);
@@ -235,32 +61,21 @@ static void log_back(users_pool *pool)
     }
 }
 
-/* Try each host once, the last good one first. */
-static users_db_status connect_any(users_connection *connection, apr_time_t deadline)
+static users_db_status open_connection(users_connection *connection, apr_time_t deadline)
 {
     users_pool *pool = connection->pool;
-    apr_uint32_t first = apr_atomic_read32(&pool->good_host);
+    char reason[USERS_REASON_LENGTH];
 
-    for (int i = 0; i < pool->host_count; i++) {
-        apr_uint32_t host = (first + (apr_uint32_t)i) % (apr_uint32_t)pool->host_count;
-        apr_time_t until = apr_time_now() + pool->settings->db_connect_timeout;
-
-        if (connect_host(connection, &pool->hosts[host], until < deadline ? until : deadline)) {
-            PQsetNoticeReceiver(connection->pg, ignore_notice, NULL);
-            apr_atomic_set32(&pool->good_host, host);
-            log_back(pool);
-            return USERS_DB_OK;
-        }
-        if (apr_time_now() >= deadline) { /* the caller was late: it says nothing of the host */
-            break;
-        }
-        if (i == pool->host_count - 1) {
-            log_down(pool, connection->pg);
-        }
-        disconnect(connection);
+    switch (users_hosts_connect(pool->hosts, deadline, &connection->pg, reason)) {
+    case USERS_CONNECTED:
+        log_back(pool);
+        return USERS_DB_OK;
+    case USERS_CONNECT_FAILED:
+        log_down(pool, reason);
+        return USERS_DB_UNREACHABLE;
+    default:
+        return USERS_DB_BUSY;
     }
-    disconnect(connection);
-    return apr_time_now() < deadline ? USERS_DB_UNREACHABLE : USERS_DB_BUSY;
 }
 
 /* Has the server hung up? What waits to be read on an idle connection is a notice or its end. */
@@ -310,7 +125,8 @@ users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings
 
     pool->server = s;
     pool->settings = settings;
-    if (!split_conninfo(pool, p)) {
+    pool->hosts = users_hosts_create(p, settings);
+    if (!pool->hosts) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, APR_ENOMEM, s, "UsersDB can't be read");
         return NULL;
     }
@@ -428,7 +244,7 @@ users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
     c->was_idle = c->pg != NULL;
     if (!c->pg) {
         c->generation = current_generation(pool); /* lose() may have raised it */
-        status = connect_any(c, deadline);
+        status = open_connection(c, deadline);
     }
     if (status != USERS_DB_OK) {
         users_connection_release(c);
@@ -519,7 +335,7 @@ static users_db_status finish(users_connection *connection, const users_statemen
             PQclear(*result);
             *result = next;
         }
-        if (!wait_until_ready(pg, unsent ? POLLIN | POLLOUT : POLLIN, deadline)) {
+        if (!users_socket_wait(pg, unsent ? POLLIN | POLLOUT : POLLIN, deadline)) {
             return USERS_DB_TIMEOUT;
         }
         if (!PQconsumeInput(pg)) {

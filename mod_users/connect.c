@@ -1,0 +1,225 @@
+#include "connect.h"
+
+#include <apr_atomic.h>
+#include <apr_strings.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+
+#define OPTIONS_MAX 64 /* more keywords than libpq has */
+
+/* What PQconnectStartParams takes: parallel arrays that end in NULL. */
+typedef struct {
+    const char *keywords[OPTIONS_MAX + 1];
+    const char *values[OPTIONS_MAX + 1];
+    int count;
+} connect_options;
+
+struct users_hosts {
+    apr_interval_time_t timeout; /* of one */
+    connect_options *options;    /* one a host of the conninfo, in its order */
+    apr_uint32_t count;
+    apr_uint32_t first; /* where to begin: at the one that answered last */
+};
+
+/* Connection strings */
+
+static void add_option(connect_options *options, const char *keyword, const char *value)
+{
+    if (value && options->count < OPTIONS_MAX) {
+        options->keywords[options->count] = keyword;
+        options->values[options->count++] = value;
+    }
+}
+
+/* Item number index of a comma-separated list; its only item for every index; else NULL. */
+static const char *list_item(const char *list, apr_uint32_t index, apr_pool_t *pool)
+{
+    const char *start = list;
+    const char *comma;
+
+    if (!list || !strchr(list, ',')) {
+        return list;
+    }
+    for (; index > 0 && start; index--) {
+        comma = strchr(start, ',');
+        start = comma ? comma + 1 : NULL;
+    }
+    return start ? apr_pstrmemdup(pool, start, strcspn(start, ",")) : NULL;
+}
+
+static apr_uint32_t list_length(const char *list)
+{
+    apr_uint32_t length = list && *list ? 1 : 0;
+
+    for (; list && *list; list++) {
+        length += *list == ',';
+    }
+    return length;
+}
+
+/*
+ * The settings of a session stand in its startup packet: nothing is left to a SET that
+ * a pooled session could lose. All the contract's work is index look-ups. The server gives up a
+ * statement before we do, so that its connection survives. The administrator's own options come
+ * last and win.
+ */
+static const char *session_options(const users_settings *settings, const char *own,
+                                   apr_pool_t *pool)
+{
+    apr_interval_time_t deadline = apr_time_as_msec(settings->db_timeout);
+    apr_interval_time_t statement = deadline * 9 / 10;
+    apr_interval_time_t lock = deadline * 8 / 10;
+
+    return apr_psprintf(pool,
+                        "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1"
+                        " -c statement_timeout=%" APR_TIME_T_FMT " -c lock_timeout=%" APR_TIME_T_FMT
+                        " -c idle_in_transaction_session_timeout=%" APR_TIME_T_FMT "%s%s",
+                        statement ? statement : 1, lock ? lock : 1, deadline, own ? " " : "",
+                        own ? own : "");
+}
+
+/* The options of a conninfo that every host has; the lists of hosts apart. */
+typedef struct {
+    connect_options common;
+    const char *host;
+    const char *hostaddr;
+    const char *port;
+} split;
+
+static bool split_conninfo(const users_settings *settings, split *into, apr_pool_t *p)
+{
+    PQconninfoOption *parsed = PQconninfoParse(settings->conninfo, NULL);
+    const char *own_options = NULL;
+
+    if (!parsed) {
+        return false;
+    }
+    for (const PQconninfoOption *o = parsed; o->keyword; o++) {
+        const char *keyword = apr_pstrdup(p, o->keyword);
+        const char *value = apr_pstrdup(p, o->val);
+
+        if (strcmp(keyword, "host") == 0) {
+            into->host = value;
+        } else if (strcmp(keyword, "hostaddr") == 0) {
+            into->hostaddr = value;
+        } else if (strcmp(keyword, "port") == 0) {
+            into->port = value;
+        } else if (strcmp(keyword, "options") == 0) {
+            own_options = value;
+        } else if (strcmp(keyword, "password") == 0 && settings->password) {
+            add_option(&into->common, keyword, settings->password);
+        } else {
+            add_option(&into->common, keyword, value);
+        }
+    }
+    PQconninfoFree(parsed);
+    add_option(&into->common, "fallback_application_name", "mod_users");
+    add_option(&into->common, "client_encoding", "UTF8");
+    add_option(&into->common, "options", session_options(settings, own_options, p));
+    return true;
+}
+
+/*
+ * One set of options a host, because libpq gives all hosts together no deadline of ours and
+ * can hang on the first. Hosts of a service file stay with libpq.
+ */
+users_hosts *users_hosts_create(apr_pool_t *p, const users_settings *settings)
+{
+    users_hosts *hosts = apr_pcalloc(p, sizeof(*hosts));
+    split parts = {.host = NULL};
+
+    if (!split_conninfo(settings, &parts, p)) {
+        return NULL;
+    }
+    hosts->timeout = settings->db_connect_timeout;
+    hosts->count = list_length(parts.hostaddr ? parts.hostaddr : parts.host);
+    if (hosts->count == 0) {
+        hosts->count = 1; /* libpq's default: the local socket */
+    }
+    hosts->options = apr_palloc(p, hosts->count * sizeof(*hosts->options));
+    for (apr_uint32_t i = 0; i < hosts->count; i++) {
+        connect_options *options = &hosts->options[i];
+
+        *options = parts.common;
+        add_option(options, "host", list_item(parts.host, i, p));
+        add_option(options, "hostaddr", list_item(parts.hostaddr, i, p));
+        add_option(options, "port", list_item(parts.port, i, p));
+        options->keywords[options->count] = NULL;
+        options->values[options->count] = NULL;
+    }
+    return hosts;
+}
+
+/* Connecting */
+
+bool users_socket_wait(const PGconn *pg, short events, apr_time_t deadline)
+{
+    struct pollfd fd = {.fd = PQsocket(pg), .events = events};
+
+    for (;;) {
+        apr_interval_time_t left = deadline - apr_time_now();
+        int ready;
+
+        if (left <= 0) {
+            return false;
+        }
+        left = apr_time_as_msec(left) + 1; /* rounded up: never a busy loop */
+        ready = poll(&fd, 1, left > INT_MAX ? INT_MAX : (int)left);
+        if (ready > 0 || (ready < 0 && errno != EINTR)) {
+            return true; /* an error of the socket is libpq's to report */
+        }
+    }
+}
+
+static void ignore_notice(void *unused, const PGresult *notice)
+{
+    (void)unused; /* libpq's default is httpd's stderr */
+    (void)notice;
+}
+
+/* The connection where it is good; otherwise NULL, and the reason. */
+static PGconn *connect_host(const connect_options *host, apr_time_t deadline,
+                            char reason[USERS_REASON_LENGTH])
+{
+    PGconn *pg = PQconnectStartParams(host->keywords, host->values, 0);
+    PostgresPollingStatusType state = PGRES_POLLING_WRITING;
+
+    while (PQstatus(pg) != CONNECTION_BAD && state != PGRES_POLLING_OK &&
+           state != PGRES_POLLING_FAILED) {
+        if (!users_socket_wait(pg, state == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline)) {
+            break;
+        }
+        state = PQconnectPoll(pg);
+    }
+    if (PQstatus(pg) == CONNECTION_OK && PQsetnonblocking(pg, 1) == 0) {
+        PQsetNoticeReceiver(pg, ignore_notice, NULL);
+        return pg;
+    }
+    apr_cpystrn(reason, PQstatus(pg) == CONNECTION_BAD ? PQerrorMessage(pg) : "no answer",
+                USERS_REASON_LENGTH);
+    PQfinish(pg);
+    return NULL;
+}
+
+users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline, PGconn **pg,
+                                         char reason[USERS_REASON_LENGTH])
+{
+    apr_uint32_t first = apr_atomic_read32(&hosts->first);
+
+    *pg = NULL;
+    for (apr_uint32_t i = 0; i < hosts->count; i++) {
+        apr_uint32_t host = (first + i) % hosts->count;
+        apr_time_t until = apr_time_now() + hosts->timeout;
+
+        *pg = connect_host(&hosts->options[host], until < deadline ? until : deadline, reason);
+        if (*pg) {
+            apr_atomic_set32(&hosts->first, host);
+            return USERS_CONNECTED;
+        }
+        if (apr_time_now() >= deadline) {
+            return USERS_CONNECT_LATE;
+        }
+    }
+    return USERS_CONNECT_FAILED;
+}

@@ -1,0 +1,34 @@
+/* Connecting: the hosts of a conninfo one by one, each with its deadline. */
+#ifndef USERS_CONNECT_H
+#define USERS_CONNECT_H
+
+#include "settings.h"
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+
+#define USERS_REASON_LENGTH 512
+
+typedef struct users_hosts users_hosts;
+
+typedef enum {
+    USERS_CONNECTED,
+    USERS_CONNECT_FAILED, /* every host has failed */
+    USERS_CONNECT_LATE    /* the caller's deadline came too early to judge a host */
+} users_connect_status;
+
+/* The hosts of settings' conninfo, in memory of pool. NULL where it can't be read. */
+users_hosts *users_hosts_create(apr_pool_t *pool, const users_settings *settings);
+
+/*
+ * Connect to the first host that answers, the last good one first, each within
+ * UsersDBConnectTimeout and all before the deadline. *pg is the caller's, to be finished; NULL
+ * where there is none, and reason says why.
+ */
+users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline, PGconn **pg,
+                                         char reason[USERS_REASON_LENGTH]);
+
+/* Wait until a socket is ready for these events. False where the deadline came first. */
+bool users_socket_wait(const PGconn *pg, short events, apr_time_t deadline);
+
+#endif
