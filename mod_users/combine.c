@@ -1,5 +1,7 @@
 #include "combine.h"
 
+#include "clock.h"
+
 #include <apr_thread_mutex.h>
 #include <errno.h>
 
@@ -84,8 +86,10 @@ static bool give_up(users_combiner *combiner, users_ticket *ticket)
  */
 static bool wait_for_call(users_combiner *combiner, users_ticket *ticket)
 {
-    struct timespec until = {.tv_sec = apr_time_sec(ticket->deadline),
-                             .tv_nsec = apr_time_usec(ticket->deadline) * 1000};
+    /* semaphores know the time of day alone; should it be set, the trips' own ends bound the wait
+     */
+    apr_time_t end = apr_time_now() + ticket->deadline - users_now();
+    struct timespec until = {.tv_sec = apr_time_sec(end), .tv_nsec = apr_time_usec(end) * 1000};
     int failed;
 
     do { /* again after a signal */

@@ -19,7 +19,7 @@ typedef struct users_combiner users_combiner;
 typedef struct users_ticket {
     const void *question; /* must outlive users_combine() */
     void *answer;         /* where the trip writes to */
-    apr_time_t deadline;  /* until when it may wait in the queue */
+    apr_time_t deadline;  /* until when it may wait in the queue (users_now()) */
 
     struct users_ticket *next; /* the rest is the combiner's */
     sem_t called;

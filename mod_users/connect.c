@@ -1,5 +1,7 @@
 #include "connect.h"
 
+#include "clock.h"
+
 #include <apr_atomic.h>
 #include <apr_strings.h>
 #include <limits.h>
@@ -158,7 +160,7 @@ bool users_socket_wait(const PGconn *pg, short events, apr_time_t deadline)
     struct pollfd fd = {.fd = PQsocket(pg), .events = events};
 
     for (;;) {
-        apr_interval_time_t left = deadline - apr_time_now();
+        apr_interval_time_t left = deadline - users_now();
         int ready;
 
         if (left <= 0) {
@@ -210,14 +212,14 @@ users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline
     *pg = NULL;
     for (apr_uint32_t i = 0; i < hosts->count; i++) {
         apr_uint32_t host = (first + i) % hosts->count;
-        apr_time_t until = apr_time_now() + hosts->timeout;
+        apr_time_t until = users_now() + hosts->timeout;
 
         *pg = connect_host(&hosts->options[host], until < deadline ? until : deadline, reason);
         if (*pg) {
             apr_atomic_set32(&hosts->first, host);
             return USERS_CONNECTED;
         }
-        if (apr_time_now() >= deadline) {
+        if (users_now() >= deadline) {
             return USERS_CONNECT_LATE;
         }
     }

@@ -1,5 +1,6 @@
 #include "pool.h"
 
+#include "clock.h"
 #include "connect.h"
 
 #include <apr_atomic.h>
@@ -157,7 +158,7 @@ static bool pass_gate(users_pool *pool, apr_time_t deadline)
 
     apr_thread_mutex_lock(pool->mutex);
     while (pool->in_use >= pool->settings->db_max) {
-        apr_interval_time_t left = deadline - apr_time_now();
+        apr_interval_time_t left = deadline - users_now();
 
         if (left <= 0) {
             break;
@@ -386,7 +387,7 @@ static users_db_status execute(users_connection *connection, const users_stateme
 users_db_status users_connection_run(users_connection *connection, const users_statement *statement,
                                      const users_parameter *parameters, PGresult **result)
 {
-    apr_time_t deadline = apr_time_now() + connection->pool->settings->db_timeout;
+    apr_time_t deadline = users_now() + connection->pool->settings->db_timeout;
     users_db_status status = prepare(connection, statement, deadline);
 
     *result = NULL;

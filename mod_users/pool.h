@@ -44,7 +44,7 @@ typedef struct {
 users_pool *users_pool_create(apr_pool_t *pool, server_rec *s, const users_settings *settings);
 
 /*
- * Borrow an open connection: waits until the deadline, connecting included. Returns
+ * Borrow an open connection: waits until the deadline (users_now()), connecting included. Returns
  * USERS_DB_OK, USERS_DB_BUSY or USERS_DB_UNREACHABLE. Whoever borrows gives it back, in the same
  * function, by users_connection_release(): nobody holds a connection while a client sends or reads.
  */

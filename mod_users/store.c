@@ -1,5 +1,6 @@
 #include "store.h"
 
+#include "clock.h"
 #include "combine.h"
 #include "settings.h"
 
@@ -107,7 +108,7 @@ static bool same_database(const users_settings *a, const users_settings *b)
 /* Until when a request that begins now may wait for a connection. */
 static apr_time_t acquire_deadline(const struct users_database *database)
 {
-    return apr_time_now() + database->settings->db_acquire_timeout;
+    return users_now() + database->settings->db_acquire_timeout;
 }
 
 static users_trip find_tokens_together;
@@ -360,7 +361,7 @@ static users_db_status find_token_in_company(request_rec *r, const unsigned char
 
     /* a trip ends at the deadline of who leads it; others may have time left for another one */
     while (users_combine(database->tokens, &ticket) && answer.status == USERS_DB_BUSY &&
-           apr_time_now() < ticket.deadline) {
+           users_now() < ticket.deadline) {
         continue;
     }
     if (answer.alone) {

@@ -49,7 +49,7 @@ static void *ask(void *data)
 {
     asker *a = data;
     users_ticket ticket = {
-        .question = &a->question, .answer = &a->answer, .deadline = apr_time_now() + a->patience};
+        .question = &a->question, .answer = &a->answer, .deadline = users_now() + a->patience};
 
     a->answered = users_combine(a->combiner, &ticket);
     return NULL;
@@ -253,7 +253,7 @@ static void *ask_often(void *data)
         long answer = -2;
         apr_interval_time_t patience = rand_r(&c->seed) % 4 ? PATIENT : rand_r(&c->seed) % 300;
         users_ticket ticket = {
-            .question = &question, .answer = &answer, .deadline = apr_time_now() + patience};
+            .question = &question, .answer = &answer, .deadline = users_now() + patience};
 
         if (!users_combine(c->combiner, &ticket)) {
             c->gave_up++;
