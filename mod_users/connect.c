@@ -18,10 +18,10 @@ typedef struct {
 } connect_options;
 
 struct users_hosts {
-    apr_interval_time_t timeout; /* of one */
+    apr_interval_time_t timeout; /* of one; no more than any caller may have */
     connect_options *options;    /* one a host of the conninfo, in its order */
     apr_uint32_t count;
-    apr_uint32_t first; /* where to begin: at the one that answered last */
+    apr_uint32_t first; /* where to begin: at the one that answered last, or whose turn it is */
 };
 
 /* Connection strings */
@@ -134,7 +134,9 @@ users_hosts *users_hosts_create(apr_pool_t *p, const users_settings *settings)
     if (!split_conninfo(settings, &parts, p)) {
         return NULL;
     }
-    hosts->timeout = settings->db_connect_timeout;
+    hosts->timeout = settings->db_connect_timeout < settings->db_acquire_timeout
+                         ? settings->db_connect_timeout
+                         : settings->db_acquire_timeout;
     hosts->count = list_length(parts.hostaddr ? parts.hostaddr : parts.host);
     if (hosts->count == 0) {
         hosts->count = 1; /* libpq's default: the local socket */
@@ -204,24 +206,33 @@ static PGconn *connect_host(const connect_options *host, apr_time_t deadline,
     return NULL;
 }
 
+/*
+ * A host that had no chance, because the caller came late, is not judged. One that failed is
+ * not the first next time: else the last of many silent ones would never have its turn.
+ */
 users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline, PGconn **pg,
                                          char reason[USERS_REASON_LENGTH])
 {
     apr_uint32_t first = apr_atomic_read32(&hosts->first);
+    users_connect_status status = USERS_CONNECT_LATE;
+    apr_time_t now = users_now();
 
     *pg = NULL;
-    for (apr_uint32_t i = 0; i < hosts->count; i++) {
+    for (apr_uint32_t i = 0; i < hosts->count && now < deadline; i++) {
         apr_uint32_t host = (first + i) % hosts->count;
-        apr_time_t until = users_now() + hosts->timeout;
+        apr_interval_time_t chance =
+            hosts->timeout < deadline - now ? hosts->timeout : deadline - now;
 
-        *pg = connect_host(&hosts->options[host], until < deadline ? until : deadline, reason);
+        *pg = connect_host(&hosts->options[host], now + chance, reason);
         if (*pg) {
             apr_atomic_set32(&hosts->first, host);
             return USERS_CONNECTED;
         }
-        if (users_now() >= deadline) {
-            return USERS_CONNECT_LATE;
+        now = users_now();
+        if (now < deadline || chance >= hosts->timeout / 2) {
+            status = USERS_CONNECT_FAILED;
+            apr_atomic_cas32(&hosts->first, (host + 1) % hosts->count, host);
         }
     }
-    return USERS_CONNECT_FAILED;
+    return status;
 }

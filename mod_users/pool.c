@@ -1,7 +1,7 @@
 #include "pool.h"
 
 #include "clock.h"
-#include "connect.h"
+#include "outage.h"
 
 #include <apr_atomic.h>
 #include <apr_reslist.h>
@@ -18,11 +18,13 @@ struct users_pool {
     server_rec *server; /* for the log */
     const users_settings *settings;
     users_hosts *hosts;
-    apr_uint32_t down; /* the log has said that the database can't be reached */
+    users_outage *outage;
+    apr_uint32_t open; /* connections, idle ones too */
 
-    apr_thread_mutex_t *mutex; /* guards the three below */
+    apr_thread_mutex_t *mutex; /* guards the four below */
     apr_thread_cond_t *freed;  /* in_use went down */
     int in_use;
+    int opening;         /* those of in_use that are being connected */
     unsigned generation; /* goes up when a connection was lost: older idle ones are closed */
 
     apr_reslist_t *idle;
@@ -40,43 +42,42 @@ struct users_connection {
 
 static void disconnect(users_connection *connection)
 {
+    if (connection->pg) {
+        apr_atomic_dec32(&connection->pool->open);
+    }
     PQfinish(connection->pg);
     connection->pg = NULL;
     connection->prepared = 0;
 }
 
-/* A line where the database goes away and one where it is back, not one a request. */
-
-static void log_down(users_pool *pool, const char *reason)
+static void count_opening(users_pool *pool, int change)
 {
-    if (!apr_atomic_xchg32(&pool->down, 1)) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, 0, pool->server, "the database can't be reached: %s",
-                     reason);
-    }
-}
-
-static void log_back(users_pool *pool)
-{
-    if (apr_atomic_xchg32(&pool->down, 0)) {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, pool->server, "the database is back");
-    }
+    apr_thread_mutex_lock(pool->mutex);
+    pool->opening += change;
+    apr_thread_mutex_unlock(pool->mutex);
 }
 
 static users_db_status open_connection(users_connection *connection, apr_time_t deadline)
 {
     users_pool *pool = connection->pool;
+    users_permit permit = users_outage_ask(pool->outage);
+    users_connect_status status;
     char reason[USERS_REASON_LENGTH];
 
-    switch (users_hosts_connect(pool->hosts, deadline, &connection->pg, reason)) {
-    case USERS_CONNECTED:
-        log_back(pool);
-        return USERS_DB_OK;
-    case USERS_CONNECT_FAILED:
-        log_down(pool, reason);
+    if (permit == USERS_MAY_NOT) {
         return USERS_DB_UNREACHABLE;
-    default:
-        return USERS_DB_BUSY;
     }
+    count_opening(pool, 1);
+    status = users_hosts_connect(pool->hosts, deadline, &connection->pg, reason);
+    if (status == USERS_CONNECTED) {
+        apr_atomic_inc32(&pool->open);
+    }
+    count_opening(pool, -1);
+    users_outage_tell(pool->outage, permit, status, reason);
+    if (status == USERS_CONNECTED) {
+        return USERS_DB_OK;
+    }
+    return status == USERS_CONNECT_FAILED ? USERS_DB_UNREACHABLE : USERS_DB_BUSY;
 }
 
 /* Has the server hung up? What waits to be read on an idle connection is a notice or its end. */
@@ -131,7 +132,9 @@ users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings
         ap_log_error(APLOG_MARK, APLOG_CRIT, APR_ENOMEM, s, "UsersDB can't be read");
         return NULL;
     }
-    status = apr_thread_mutex_create(&pool->mutex, APR_THREAD_MUTEX_DEFAULT, p);
+    pool->outage = users_outage_create(p, s);
+    status = pool->outage ? apr_thread_mutex_create(&pool->mutex, APR_THREAD_MUTEX_DEFAULT, p)
+                          : APR_ENOMEM;
     if (status == APR_SUCCESS) {
         status = apr_thread_cond_create(&pool->freed, p);
     }
@@ -148,29 +151,49 @@ users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings
 
 /* Acquire and release */
 
+/* While no connection can be opened, those that are open are all there is. */
+
+bool users_pool_is_away(users_pool *pool)
+{
+    return users_outage_lasts(pool->outage) && !apr_atomic_read32(&pool->open);
+}
+
+static bool has_place(users_pool *pool)
+{
+    if (users_outage_bars(pool->outage)) {
+        return pool->in_use - pool->opening < (int)apr_atomic_read32(&pool->open);
+    }
+    return pool->in_use < pool->settings->db_max;
+}
+
 /*
  * The gate before the list: apr_reslist's own wait starts its time-out anew at each
- * wake-up. Who has passed finds a place in the list at once. False at the deadline.
+ * wake-up. Who has passed finds a place in the list at once. Returns USERS_DB_BUSY at the deadline
+ * and USERS_DB_UNREACHABLE where there is nothing to wait for.
  */
-static bool pass_gate(users_pool *pool, apr_time_t deadline)
+static users_db_status pass_gate(users_pool *pool, apr_time_t deadline)
 {
-    bool passed;
+    users_db_status status = USERS_DB_OK;
 
     apr_thread_mutex_lock(pool->mutex);
-    while (pool->in_use >= pool->settings->db_max) {
+    while (status == USERS_DB_OK && !has_place(pool)) {
         apr_interval_time_t left = deadline - users_now();
 
-        if (left <= 0) {
-            break;
+        if (users_pool_is_away(pool)) {
+            status = USERS_DB_UNREACHABLE;
+        } else if (left <= 0) {
+            status = USERS_DB_BUSY;
+        } else {
+            apr_thread_cond_timedwait(pool->freed, pool->mutex, left);
         }
-        apr_thread_cond_timedwait(pool->freed, pool->mutex, left);
     }
-    passed = pool->in_use < pool->settings->db_max;
-    if (passed) {
+    if (status == USERS_DB_OK) {
         pool->in_use++;
+    } else {
+        apr_thread_cond_signal(pool->freed); /* it may have been this one's: pass it on */
     }
     apr_thread_mutex_unlock(pool->mutex);
-    return passed;
+    return status;
 }
 
 static void leave_gate(users_pool *pool)
@@ -224,13 +247,15 @@ users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
 {
     void *resource;
     users_connection *c;
-    users_db_status status = USERS_DB_OK;
+    users_db_status status = pass_gate(pool, deadline);
 
-    if (!pass_gate(pool, deadline)) {
+    if (status == USERS_DB_BUSY) {
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, pool->server,
                      "no connection was free in time: all %d of UsersDBMax are in use",
                      pool->settings->db_max);
-        return USERS_DB_BUSY;
+    }
+    if (status != USERS_DB_OK) {
+        return status;
     }
     if (apr_reslist_acquire(pool->idle, &resource) != APR_SUCCESS) {
         leave_gate(pool);
@@ -251,6 +276,11 @@ users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
         users_connection_release(c);
     }
     return status;
+}
+
+void users_pool_count_refusal(users_pool *pool)
+{
+    users_outage_count(pool->outage);
 }
 
 bool users_connection_was_idle(const users_connection *connection)

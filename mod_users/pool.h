@@ -13,7 +13,7 @@ typedef struct users_connection users_connection;
 typedef enum {
     USERS_DB_OK,
     USERS_DB_BUSY,        /* no connection was free, or open, at the caller's deadline */
-    USERS_DB_UNREACHABLE, /* no server could be connected to */
+    USERS_DB_UNREACHABLE, /* no server could be connected to, now or a moment ago */
     USERS_DB_LOST,        /* the connection died under the statement: it may have run or not */
     USERS_DB_TIMEOUT,     /* the statement exceeded its deadline: it may have run or not */
     USERS_DB_LOCKED,      /* it waited too long for another transaction and did nothing */
@@ -50,6 +50,15 @@ users_pool *users_pool_create(apr_pool_t *pool, server_rec *s, const users_setti
  */
 users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
                                    users_connection **connection);
+
+/*
+ * Is there no connection, and none to be had? Then users_pool_acquire() does not wait, but
+ * for the one caller at a time that looks whether that is over. Takes no lock.
+ */
+bool users_pool_is_away(users_pool *pool);
+
+/* A request was refused because of USERS_DB_UNREACHABLE: the log tells how many were. */
+void users_pool_count_refusal(users_pool *pool);
 
 /* Give it back. One that was lost, or is still in a transaction, is closed instead. */
 void users_connection_release(users_connection *connection);

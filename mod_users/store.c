@@ -185,6 +185,14 @@ static users_db_status run(struct users_database *database, const users_statemen
     return status;
 }
 
+/* One request, whoever made the trip. */
+static void count_refusal(const struct users_database *database, users_db_status status)
+{
+    if (status == USERS_DB_UNREACHABLE) {
+        users_pool_count_refusal(database->pool);
+    }
+}
+
 static apr_status_t clear_result(void *result)
 {
     PQclear(result);
@@ -203,6 +211,7 @@ static users_db_status run_for(request_rec *r, const users_statement *statement,
         return USERS_DB_FAILED;
     }
     status = run(database, statement, parameters, acquire_deadline(database), result);
+    count_refusal(database, status);
     apr_pool_cleanup_register(r->pool, *result, clear_result, apr_pool_cleanup_null);
     return status;
 }
@@ -367,6 +376,7 @@ static users_db_status find_token_in_company(request_rec *r, const unsigned char
     if (answer.alone) {
         return find_token_alone(r, digest, &find_token_account, found, principal);
     }
+    count_refusal(database, answer.status);
     *found = answer.rows != NULL;
     if (*found) {
         apr_pool_cleanup_register(r->pool, answer.rows, leave_rows, apr_pool_cleanup_null);
@@ -381,7 +391,8 @@ users_db_status users_store_find_token(request_rec *r,
 {
     const struct users_database *database = users_settings_of(r->server)->database;
 
-    if (with_document && database && database->tokens) {
+    /* while the database is away nobody waits for another one's trip */
+    if (with_document && database && database->tokens && !users_pool_is_away(database->pool)) {
         return find_token_in_company(r, digest, found, principal);
     }
     return find_token_alone(r, digest, with_document ? &find_token_account : &find_token, found,

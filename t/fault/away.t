@@ -1,0 +1,108 @@
+# While the database is away nobody waits for it: one request at a time looks for it.
+
+use v5.36;
+use IO::Select;
+use IO::Socket::INET;
+use Time::HiRes qw(time);
+use Users::Test::Fault;
+
+my $LOST = qr/\[users:error\] .* the database can't be reached: /;
+my $BACK = qr/\[users:warn\] .* the database is back after ([\d.]+) s, in which (\d+) requests were refused/;
+
+my $server = Users::Test::Fault->new;
+
+subtest 'one line when it goes, one when it is back' => sub {
+    $server->start_child;
+    $server->expect_log($_) for $LOST, $BACK;
+    is $server->request(GET)->{status}, 200, 'it is there';
+    $server->postgres->stop;
+    my @answers = map { $server->parallel(map { $_ % 2 ? [GET] : [PATCH] } 1 .. 10) } 1 .. 10;
+    is_deeply count(map { $_->{status} } @answers), { 503 => 100 }, 'without it all are 503';
+    is_unavailable($answers[$_], "request $_") for 0, 99;
+
+    my $gone = time;
+    $server->postgres->start;
+    cmp_ok $server->wait_for_answer(200, GET), '<', 1, 'within a second it is back';
+    is $server->request(PATCH)->{status}, 200, '... for changes too';
+    is $server->count_log($LOST), 1, 'the log has one line of its loss';
+    my @back = map { [/$BACK/] } grep { $_ =~ $BACK } $server->error_log;
+    is @back, 1, '... and one of its return';
+    my ($seconds, $refused) = $back[0]->@*;
+    cmp_ok $seconds, '>=', int(10 * (time - $gone) - 20) / 10, '... with how long that was';
+    my $refusals = grep { / 503 / } $server->access_log;
+    is $refused, $refusals, '... and how many requests were refused';
+};
+
+# A listener that takes no part in the protocol: who connects gets no answer.
+sub mute () {
+    return IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1000) // die $@;
+}
+
+# Those that have connected since: hung up when forgotten.
+sub attempts ($listener) {
+    my @taken;
+    while (IO::Select->new($listener)->can_read(0)) {
+        push @taken, scalar $listener->accept;
+    }
+    return @taken;
+}
+
+subtest 'few requests look for it' => sub {
+    my $mute = mute();
+    $server->start_child(
+        conninfo => 'host=127.0.0.1 dbname=users user=mod_users port=' . $mute->sockport);
+    my $answer = $server->request(GET);
+    is_unavailable($answer, 'the first');
+    attempts($mute);
+    my $before  = time;
+    my $load    = $server->load(10, [GET], [PATCH]);
+    wait_until(sub { time - $before > 3 }, 'three seconds to pass');
+    my @answers = $server->end_load($load);
+    my $seconds = time - $before;
+    my $attempts = attempts($mute);
+    is_deeply [keys count(map { $_->{status} } @answers)->%*], [503], 'all are 503';
+    cmp_ok @answers, '>', 100, 'a hundred requests and more are answered';
+    # each takes UsersDBConnectTimeout, and 50 ms at least lie between
+    cmp_ok $attempts, '<=', $seconds / 0.35 + 1, '... for each few that reach the listener';
+    cmp_ok $attempts, '>=', 1, '... but some do';
+    my @slow = grep { $_->{seconds} > 0.2 } @answers;
+    cmp_ok @slow, '<=', $attempts + 0.01 * @answers, '... and who does not look does not wait';
+    my @order = sort { $a <=> $b } map { $_->{seconds} } @answers;
+    note sprintf '%d answers, %d attempts, median %.1f ms, 95 %% %.1f ms', scalar @answers,
+        $attempts, 1000 * $order[@order / 2], 1000 * $order[0.95 * @order];
+    $server->expect_log($LOST);
+};
+
+subtest 'with one connection too' => sub {
+    my $mute = mute();
+    $server->start_child(
+        max      => 1,
+        connect  => 5,
+        acquire  => 5,
+        conninfo => 'host=127.0.0.1 dbname=users user=mod_users port=' . $mute->sockport);
+    $server->expect_log($LOST);
+    is $server->request(GET)->{status}, 503, 'the first waits in vain';
+    attempts($mute);
+    my (@waiting, @attempts);
+    wait_until(
+        sub {
+            push @waiting, $server->begin(GET);
+            return @attempts = attempts($mute);
+        },
+        'one to look for it'
+    );
+    my ($answer, $seconds) = $server->timed(PATCH);
+    is_unavailable($answer, 'who comes meanwhile');
+    my @unanswered;
+    wait_until(
+        sub {
+            @unanswered = grep { !IO::Select->new($_->{socket})->can_read(0) } @waiting;
+            return @unanswered <= 1;
+        },
+        'the others to be answered'
+    );
+    is @unanswered, 1, '... is answered before the one who looks';
+    $_->answer for @waiting;
+};
+
+done_testing;
