@@ -10,6 +10,11 @@
 
 #define OPTIONS_MAX 64 /* more keywords than libpq has */
 
+/* A connection that lies idle has ended within a minute of its server's silent end. */
+#define KEEPALIVES_IDLE     "30" /* seconds */
+#define KEEPALIVES_INTERVAL "10"
+#define KEEPALIVES_COUNT    "3"
+
 /* What PQconnectStartParams takes: parallel arrays that end in NULL. */
 typedef struct {
     const char *keywords[OPTIONS_MAX + 1];
@@ -18,7 +23,7 @@ typedef struct {
 } connect_options;
 
 struct users_hosts {
-    apr_interval_time_t timeout; /* of one; no more than any caller may have */
+    apr_interval_time_t timeout; /* of one */
     connect_options *options;    /* one a host of the conninfo, in its order */
     apr_uint32_t count;
     apr_uint32_t first; /* where to begin: at the one that answered last, or whose turn it is */
@@ -97,6 +102,13 @@ static bool split_conninfo(const users_settings *settings, split *into, apr_pool
     if (!parsed) {
         return false;
     }
+    /* the administrator's own come later and win */
+    add_option(&into->common, "fallback_application_name", "mod_users");
+    add_option(&into->common, "keepalives_idle", KEEPALIVES_IDLE);
+    add_option(&into->common, "keepalives_interval", KEEPALIVES_INTERVAL);
+    add_option(&into->common, "keepalives_count", KEEPALIVES_COUNT);
+    add_option(&into->common, "tcp_user_timeout",
+               apr_psprintf(p, "%" APR_TIME_T_FMT, apr_time_as_msec(settings->db_timeout)));
     for (const PQconninfoOption *o = parsed; o->keyword; o++) {
         const char *keyword = apr_pstrdup(p, o->keyword);
         const char *value = apr_pstrdup(p, o->val);
@@ -116,7 +128,6 @@ static bool split_conninfo(const users_settings *settings, split *into, apr_pool
         }
     }
     PQconninfoFree(parsed);
-    add_option(&into->common, "fallback_application_name", "mod_users");
     add_option(&into->common, "client_encoding", "UTF8");
     add_option(&into->common, "options", session_options(settings, own_options, p));
     return true;
@@ -134,9 +145,7 @@ users_hosts *users_hosts_create(apr_pool_t *p, const users_settings *settings)
     if (!split_conninfo(settings, &parts, p)) {
         return NULL;
     }
-    hosts->timeout = settings->db_connect_timeout < settings->db_acquire_timeout
-                         ? settings->db_connect_timeout
-                         : settings->db_acquire_timeout;
+    hosts->timeout = settings->db_connect_timeout;
     hosts->count = list_length(parts.hostaddr ? parts.hostaddr : parts.host);
     if (hosts->count == 0) {
         hosts->count = 1; /* libpq's default: the local socket */

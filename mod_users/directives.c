@@ -391,6 +391,9 @@ const command_rec users_directives[] = {
                      MEMBER(db_connect_timeout)),
     SERVER_DIRECTIVE("UsersDBTimeout", set_duration, "How long a statement may take (default: 3s)",
                      MEMBER(db_timeout)),
+    SERVER_DIRECTIVE("UsersRequestTimeout", set_duration,
+                     "How long all the work of the database for one request may take (default: 5s)",
+                     MEMBER(request_timeout)),
     SERVER_DIRECTIVE("UsersReadLanes", set_number,
                      "Statements of a child that serve concurrent reads together; 0: a statement "
                      "for each read (default: 1)",
@@ -484,6 +487,21 @@ static void fill_in_defaults(users_settings *settings, const server_rec *s)
 #undef DEFAULT
 }
 
+static void shorten(apr_interval_time_t *part, apr_interval_time_t whole)
+{
+    if (*part > whole) {
+        *part = whole;
+    }
+}
+
+/* No part of a request has more time than the whole. */
+static void fit_timeouts(users_settings *settings)
+{
+    shorten(&settings->db_timeout, settings->request_timeout);
+    shorten(&settings->db_acquire_timeout, settings->request_timeout);
+    shorten(&settings->db_connect_timeout, settings->db_acquire_timeout);
+}
+
 static const char *first_path(const users_settings *settings)
 {
     return APR_ARRAY_IDX(settings->endpoints, 0, users_location).path;
@@ -498,6 +516,7 @@ int users_directives_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptem
         users_settings *settings = users_settings_of(s);
 
         fill_in_defaults(settings, s);
+        fit_timeouts(settings);
         if (settings->endpoints->nelts && !settings->conninfo) {
             ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
                          "UsersEndpoint of <Location \"%s\"> needs a UsersDB in the server or "

@@ -415,14 +415,19 @@ static users_db_status execute(users_connection *connection, const users_stateme
 }
 
 users_db_status users_connection_run(users_connection *connection, const users_statement *statement,
-                                     const users_parameter *parameters, PGresult **result)
+                                     const users_parameter *parameters, apr_time_t deadline,
+                                     PGresult **result)
 {
-    apr_time_t deadline = users_now() + connection->pool->settings->db_timeout;
-    users_db_status status = prepare(connection, statement, deadline);
+    apr_time_t until = users_now() + connection->pool->settings->db_timeout;
+    users_db_status status;
 
+    if (until > deadline) {
+        until = deadline;
+    }
     *result = NULL;
+    status = prepare(connection, statement, until);
     if (status == USERS_DB_OK) {
-        status = execute(connection, statement, parameters, deadline, result);
+        status = execute(connection, statement, parameters, until, result);
     }
     if (status == USERS_DB_OK) {
         return status;

@@ -64,11 +64,13 @@ void users_pool_count_refusal(users_pool *pool);
 void users_connection_release(users_connection *connection);
 
 /*
- * Run a statement within UsersDBTimeout, as a transaction of its own. On USERS_DB_OK *result is
- * the caller's, to be cleared; otherwise it is NULL. Its columns are in binary format.
+ * Run a statement within UsersDBTimeout and before the deadline, as a transaction of its own. On
+ * USERS_DB_OK *result is the caller's, to be cleared; otherwise it is NULL. Its columns are in
+ * binary format.
  */
 users_db_status users_connection_run(users_connection *connection, const users_statement *statement,
-                                     const users_parameter *parameters, PGresult **result);
+                                     const users_parameter *parameters, apr_time_t deadline,
+                                     PGresult **result);
 
 /* Was it open before it was borrowed, so that it may have died in the meantime? */
 bool users_connection_was_idle(const users_connection *connection);

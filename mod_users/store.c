@@ -105,12 +105,6 @@ static bool same_database(const users_settings *a, const users_settings *b)
            a->read_lanes == b->read_lanes;
 }
 
-/* Until when a request that begins now may wait for a connection. */
-static apr_time_t acquire_deadline(const struct users_database *database)
-{
-    return users_now() + database->settings->db_acquire_timeout;
-}
-
 static users_trip find_tokens_together;
 
 static struct users_database *open_database(apr_pool_t *pchild, server_rec *s,
@@ -145,42 +139,82 @@ void users_store_open(apr_pool_t *pchild, server_rec *s)
     }
 }
 
+/*
+ * Deadlines. The database may work UsersRequestTimeout for a request, all statements, waits
+ * and repetitions together; what the client takes to send a body is not counted.
+ */
+
+#define TIME_SPENT "users_time_spent" /* key of the request's pool: apr_interval_time_t */
+
+typedef struct {
+    apr_time_t began;
+    apr_time_t connection; /* until then a connection must have been had */
+    apr_time_t end;        /* of everything */
+} limits;
+
+static limits limits_of(const request_rec *r)
+{
+    const users_settings *settings = users_settings_of(r->server);
+    apr_interval_time_t left = settings->request_timeout;
+    apr_time_t now = users_now();
+    void *spent = NULL;
+
+    apr_pool_userdata_get(&spent, TIME_SPENT, r->pool);
+    if (spent) {
+        left -= *(apr_interval_time_t *)spent;
+    }
+    return (limits){
+        now, now + (left < settings->db_acquire_timeout ? left : settings->db_acquire_timeout),
+        now + left};
+}
+
+static void spend_time(const request_rec *r, const limits *l)
+{
+    void *spent = NULL;
+
+    apr_pool_userdata_get(&spent, TIME_SPENT, r->pool);
+    if (!spent) {
+        spent = apr_pcalloc(r->pool, sizeof(apr_interval_time_t));
+        apr_pool_userdata_setn(spent, TIME_SPENT, NULL, r->pool);
+    }
+    *(apr_interval_time_t *)spent += users_now() - l->began;
+}
+
 /* Running */
 
 static users_db_status run_once(struct users_database *database, const users_statement *statement,
-                                const users_parameter *parameters, apr_time_t deadline,
+                                const users_parameter *parameters, const limits *l,
                                 PGresult **result, bool *was_idle)
 {
     users_connection *connection;
-    users_db_status status = users_pool_acquire(database->pool, deadline, &connection);
+    users_db_status status = users_pool_acquire(database->pool, l->connection, &connection);
 
     *result = NULL;
     *was_idle = false;
     if (status == USERS_DB_OK) {
         *was_idle = users_connection_was_idle(connection);
-        status = users_connection_run(connection, statement, parameters, result);
+        status = users_connection_run(connection, statement, parameters, l->end, result);
         users_connection_release(connection);
     }
     return status;
 }
 
 /*
- * Run a statement on a connection that is borrowed until the deadline. On USERS_DB_OK *result
- * is the caller's; otherwise it is NULL.
+ * Run a statement within these limits. On USERS_DB_OK *result is the caller's; otherwise it is
+ * NULL.
  *
  * A connection that lay idle can have died unnoticed: then a read runs once more. The loss has
  * closed its idle siblings, so that is on a fresh one. A change may have been committed before its
  * connection was lost, and never runs twice.
  */
 static users_db_status run(struct users_database *database, const users_statement *statement,
-                           const users_parameter *parameters, apr_time_t deadline,
-                           PGresult **result)
+                           const users_parameter *parameters, const limits *l, PGresult **result)
 {
     bool was_idle;
-    users_db_status status = run_once(database, statement, parameters, deadline, result, &was_idle);
+    users_db_status status = run_once(database, statement, parameters, l, result, &was_idle);
 
     if (status == USERS_DB_LOST && was_idle && statement->reads) {
-        status = run_once(database, statement, parameters, deadline, result, &was_idle);
+        status = run_once(database, statement, parameters, l, result, &was_idle);
     }
     return status;
 }
@@ -204,13 +238,15 @@ static users_db_status run_for(request_rec *r, const users_statement *statement,
                                const users_parameter *parameters, PGresult **result)
 {
     struct users_database *database = users_settings_of(r->server)->database;
+    limits l = limits_of(r);
     users_db_status status;
 
     *result = NULL;
     if (!database) {
         return USERS_DB_FAILED;
     }
-    status = run(database, statement, parameters, acquire_deadline(database), result);
+    status = run(database, statement, parameters, &l, result);
+    spend_time(r, &l);
     count_refusal(database, status);
     apr_pool_cleanup_register(r->pool, *result, clear_result, apr_pool_cleanup_null);
     return status;
@@ -278,6 +314,12 @@ static apr_status_t leave_rows(void *data)
     return APR_SUCCESS;
 }
 
+/* What a request asks a shared trip. */
+typedef struct {
+    const unsigned char *digest;
+    apr_time_t end; /* until when the trip must have ended */
+} token_question;
+
 /* What a shared trip brought for one token. */
 typedef struct {
     users_db_status status;
@@ -285,6 +327,24 @@ typedef struct {
     shared_rows *rows; /* NULL: there is no such token */
     int row;
 } token_answer;
+
+static const token_question *question_of(const users_ticket *ticket)
+{
+    return ticket->question;
+}
+
+/* Who leads has waited the longest, unless some come from a trip that got no connection. */
+static limits limits_of_trip(users_ticket **tickets, int count)
+{
+    limits l = {.connection = tickets[0]->deadline, .end = question_of(tickets[0])->end};
+
+    for (int i = 1; i < count; i++) {
+        if (question_of(tickets[i])->end < l.end) {
+            l.end = question_of(tickets[i])->end;
+        }
+    }
+    return l;
+}
 
 /* The digests as an array in PostgreSQL's binary format (array_recv). Returns its octets. */
 static int pack_digests(users_ticket **tickets, int count, char *array)
@@ -296,7 +356,7 @@ static int pack_digests(users_ticket **tickets, int count, char *array)
     memcpy(array, header, sizeof(header)); /* dimensions, no nulls, bytea, size, lower bound */
     for (int i = 0; i < count; i++) {
         memcpy(end, &length, sizeof(length));
-        memcpy(end + sizeof(length), tickets[i]->question, USERS_DIGEST_LENGTH);
+        memcpy(end + sizeof(length), question_of(tickets[i])->digest, USERS_DIGEST_LENGTH);
         end += sizeof(length) + USERS_DIGEST_LENGTH;
     }
     return (int)(end - array);
@@ -328,8 +388,9 @@ static void find_tokens_together(void *context, users_ticket **tickets, int coun
 {
     char array[5 * 4 + USERS_BATCH_MAX * (4 + USERS_DIGEST_LENGTH)];
     users_parameter parameters[] = {{array, pack_digests(tickets, count, array)}};
+    limits l = limits_of_trip(tickets, count);
     PGresult *result;
-    users_db_status status = run(context, &find_tokens, parameters, tickets[0]->deadline, &result);
+    users_db_status status = run(context, &find_tokens, parameters, &l, &result);
 
     for (int i = 0; i < count; i++) {
         *(token_answer *)tickets[i]->answer = (token_answer){.status = USERS_DB_OK};
@@ -364,14 +425,18 @@ static users_db_status find_token_in_company(request_rec *r, const unsigned char
                                              bool *found, users_principal *principal)
 {
     const struct users_database *database = users_settings_of(r->server)->database;
+    limits l = limits_of(r);
+    token_question question = {digest, l.end};
     token_answer answer = {.status = USERS_DB_BUSY};
-    users_ticket ticket = {
-        .question = digest, .answer = &answer, .deadline = acquire_deadline(database)};
+    users_ticket ticket = {.question = &question, .answer = &answer, .deadline = l.connection};
 
     /* a trip ends at the deadline of who leads it; others may have time left for another one */
     while (users_combine(database->tokens, &ticket) && answer.status == USERS_DB_BUSY &&
            users_now() < ticket.deadline) {
         continue;
+    }
+    if (r->method_number != M_GET || answer.alone) { /* else nothing follows */
+        spend_time(r, &l);
     }
     if (answer.alone) {
         return find_token_alone(r, digest, &find_token_account, found, principal);

@@ -44,6 +44,7 @@ sub start (%option) {
         UsersDBAcquireTimeout @{[1000 * $ACQUIRE]}ms
         UsersDBConnectTimeout @{[1000 * $CONNECT]}ms
         UsersDBTimeout @{[1000 * ($option{timeout} // $TIMEOUT)]}ms
+        UsersRequestTimeout 60s
         UsersDBMax @{[$option{max} // 2]}
         CONF
     $server->allow_log(qr/server reached MaxRequestWorkers setting/);    # it is small on purpose

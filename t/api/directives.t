@@ -80,6 +80,7 @@ subtest 'values' => sub {
         UsersDBAcquireTimeout => [[@durations], ['0s', '1.5s', '5 s'], $duration],
         UsersDBConnectTimeout => [[@durations], ['-1s', '25h'],        $duration],
         UsersDBTimeout        => [[@durations], ['0ms', '5days'],      $duration],
+        UsersRequestTimeout   => [[@durations], ['0', '1d'],           $duration],
         UsersDBMax => [[qw(1 4 1000)], [qw(0 -1 1001 4k 1.5 99999999999999999999)], $connections],
         UsersDBKeep  => [[1], [qw(0 1001 many)], $connections],
         UsersReadLanes => [[qw(0 1 1000)], [qw(-1 1001 one)], 'a number from 0 to 1000'],

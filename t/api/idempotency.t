@@ -13,6 +13,7 @@ $server->start(
     site => <<~SITE,
         UsersDB "@{[$server->conninfo]}"
         UsersDBTimeout 20s
+        UsersRequestTimeout 40s
         <Location /api/users>
           UsersEndpoint account
         </Location>

@@ -114,6 +114,7 @@ sub start (%option) {
     $server->stop if $server->pid;
     $server->start(conf => $MPM, vhost => <<~CONF);
         UsersDBTimeout ${ENOUGH}s
+        UsersRequestTimeout @{[3 * $ENOUGH]}s
         UsersDBAcquireTimeout @{[$option{patience} // $ENOUGH]}s
         UsersDBConnectTimeout ${PACE}s
         @{[$PREFORK ? '' : 'UsersDBMax 4']}

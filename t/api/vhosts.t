@@ -104,7 +104,8 @@ subtest 'a setting of the server counts where a virtual host has none' => sub {
         UsersDefaultCurrency EUR
         UsersDefaultLocale nl
         UsersDuplicates conflict
-        UsersDBTimeout 10s
+        UsersDBTimeout 12s
+        UsersRequestTimeout 10s
         SETTINGS
         UsersRealm users
         UsersChallenge both
@@ -114,6 +115,7 @@ subtest 'a setting of the server counts where a virtual host has none' => sub {
         UsersDefaultLocale en
         UsersDuplicates create
         UsersDBTimeout 3s
+        UsersRequestTimeout 5s
         DEFAULTS
     $server->sql(<<~SQL);    # a new account's city is how long its statement may take
         create function users.tell_timeout() returns trigger language plpgsql as \$\$
@@ -176,6 +178,7 @@ subtest 'so it is with the connections' => sub {
         UsersDBExptime 1ms
         UsersDBAcquireTimeout 100ms
         UsersDBTimeout 20s
+        UsersRequestTimeout 40s
         UsersReadLanes 0
         SETTINGS
         UsersDBMax 4

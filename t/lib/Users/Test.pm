@@ -42,7 +42,7 @@ C<stop> ends httpd; C<start> may follow, with other text. C<graceful> has httpd 
 configuration again. C<configtest>, with the options of C<start>, returns the exit status and
 the messages of C<httpd -t>. C<pid>, C<port> and C<dir> tell about the server.
 
-C<< $server->postgres >> has C<stop>, C<start>, C<restart>, C<pid> and C<log>;
+C<< $server->postgres >> is its L<Users::Test::Postgres>;
 C<< $server->sql($query, $database) >> runs as superuser and returns the rows as lines.
 
 =head1 REQUESTS
@@ -105,7 +105,8 @@ my $MODULES = $ENV{USERS_TEST_HTTPD_MODULES} // '/usr/lib/apache2/modules';
 my $MPM     = $ENV{USERS_TEST_MPM}           // 'event';
 
 # Under memcheck connecting alone can take longer than by default it may.
-my $PATIENCE = "UsersDBAcquireTimeout 60s\nUsersDBConnectTimeout 30s\nUsersDBTimeout 60s";
+my $PATIENCE = "UsersDBAcquireTimeout 60s\nUsersDBConnectTimeout 30s\n"
+    . "UsersDBTimeout 60s\nUsersRequestTimeout 120s";
 
 my @servers;
 
@@ -132,8 +133,8 @@ END {
     my $status = $?;
     alarm 0;
     end_all();
+    Users::Test::Postgres::stop_all();
     for my $server (@servers) {
-        $server->postgres->stop('immediate') if $server->postgres->running;
         $server->_show_log unless Test::More->builder->is_passing;
     }
     $? = $status;

@@ -1,9 +1,41 @@
 package Users::Test::Postgres;
 
-# A private PostgreSQL cluster, reached through a Unix socket without a password.
+=head1 NAME
+
+Users::Test::Postgres - a private PostgreSQL cluster
+
+=head1 SYNOPSIS
+
+    my $postgres = $server->postgres;
+    $postgres->restart('immediate');
+    my $standby = $postgres->standby($server->dir . '/standby');
+    $postgres->stop('immediate');
+    $standby->promote;
+    is $standby->sql('users', 'select pg_is_in_recovery()'), 'f';
+
+It is reached through a Unix socket, without a password: by the module as C<mod_users>, by the
+test as C<postgres>.
+
+=head1 METHODS
+
+C<start>, C<stop> and C<restart> take a mode: smart, fast or immediate. C<kill> sends SIGKILL to
+the postmaster and waits until none of its processes is left. C<pid>, C<running>, C<dir> and
+C<log> tell about it.
+
+C<conninfo> is how the module connects to a database, C<sql> runs SQL in one as superuser.
+
+C<configure> adds lines to postgresql.conf, for the next C<start>. C<listen> restarts it on a TCP
+port of loopback too, where no password is asked for.
+
+C<standby> makes another cluster in a directory that streams from this one, and starts it;
+C<promote> makes a standby a primary.
+
+All that run end with the test.
+
+=cut
 
 use v5.36;
-use Users::Test::Process qw(run);
+use Users::Test::Process qw(run wait_until);
 
 my ($BIN) = sort { ($b =~ m{/(\d+)/bin})[0] <=> ($a =~ m{/(\d+)/bin})[0] }
     glob '/usr/lib/postgresql/*/bin';
@@ -13,29 +45,66 @@ my $ME    = getpwuid $>;
 my $OWNER = $> == 0 ? 'postgres' : $ME;
 my $HTTPD = $> == 0 ? 'www-data' : $ME;
 
+my @all;
+
 # dir: of a cluster to be made; must be short (a socket's path has at most 107 bytes) and
 # open to httpd's user.
 sub new ($class, $dir) {
-    return bless { dir => $dir, data => "$dir/data" }, $class;
+    my $self = bless { dir => $dir, data => "$dir/data", port => 5432 }, $class;
+    push @all, $self;
+    return $self;
+}
+
+sub stop_all () {
+    for my $self (grep { $_->running } @all) {
+        eval { $self->stop('immediate') };    # it may have been killed
+    }
 }
 
 # Make and start the cluster.
 sub create ($self) {
     $BIN or die "no PostgreSQL server below /usr/lib/postgresql\n";
-    my $dir = $self->{dir};
-    mkdir $dir or die "$dir: $!\n";
-    chown +(getpwnam $OWNER)[2, 3], $dir;
+    my $dir = $self->_make_dir;
     $self->_run_as_owner("$BIN/initdb", '--no-sync', '--encoding=UTF8', '--locale=C.UTF-8',
         '--username=postgres', '--auth=peer', '--pgdata', $self->{data});
-    $self->_append('postgresql.conf', <<~CONF);
+    $self->configure(<<~CONF);
         listen_addresses = ''
         unix_socket_directories = '$dir'
         max_connections = 200
         fsync = off
         CONF
-    $self->_append('pg_ident.conf', "users $ME postgres\n", "users $HTTPD mod_users\n");
-    $self->_write('pg_hba.conf', "local all all peer map=users\n");
+    $self->_append('pg_ident.conf', map { "users $_\n" } "$ME postgres", "$HTTPD mod_users",
+        $OWNER eq $ME ? () : "$OWNER postgres");
+    $self->_write('pg_hba.conf', "local all,replication all peer map=users\n");
     $self->start;
+}
+
+sub configure ($self, $lines) {
+    $self->_append('postgresql.conf', $lines);
+}
+
+# port: a free one.
+sub listen ($self, $port) {
+    $self->configure("listen_addresses = '127.0.0.1'\nport = $port\n");
+    $self->_append('pg_hba.conf', "host all mod_users 127.0.0.1/32 trust\n");
+    $self->stop;
+    $self->{port} = $port;
+    $self->start;
+}
+
+sub standby ($self, $dir) {
+    my $standby = (ref $self)->new($dir);
+    $standby->_make_dir;
+    $standby->_run_as_owner("$BIN/pg_basebackup", '--no-sync', '--checkpoint=fast',
+        '--write-recovery-conf', '--host', $self->{dir}, '--username', 'postgres',
+        '--pgdata', $standby->{data});
+    $standby->configure("unix_socket_directories = '$dir'\n");
+    $standby->start;
+    return $standby;
+}
+
+sub promote ($self) {
+    $self->_ctl('promote');
 }
 
 sub start ($self) {
@@ -51,6 +120,15 @@ sub restart ($self, $mode = 'fast') {
     $self->stop($mode);
     $self->start;
 }
+
+sub kill ($self) {
+    my $pid   = $self->pid;
+    my @group = map { /^(\d+) / ? $1 : () } split /\n/, `ps -o pid=,ppid= --ppid $pid` =~ s/^ +//mgr;
+    CORE::kill KILL => $pid;
+    wait_until(sub { !grep { CORE::kill 0 => $_ } $pid, @group }, 'PostgreSQL to end');
+}
+
+sub dir ($self) { $self->{dir} }
 
 sub running ($self) {
     return -e "$self->{data}/postmaster.pid";
@@ -70,7 +148,8 @@ sub log ($self) {
 
 # How the module connects to a database.
 sub conninfo ($self, $database) {
-    return "host=$self->{dir} dbname=$database user=mod_users";
+    my $port = $self->{port} == 5432 ? '' : " port=$self->{port}";
+    return "host=$self->{dir}$port dbname=$database user=mod_users";
 }
 
 # Run SQL as superuser. Returns the rows as lines, their columns with a | between them.
@@ -94,7 +173,7 @@ sub _psql ($self, $database, $variables, $script) {
     local $ENV{PGCLIENTENCODING} = 'UTF8';
     my ($status, $rows, $error) = run(
         ["$BIN/psql", '-XAtq', '--set=ON_ERROR_STOP=1', @variables,
-            '--host', $self->{dir}, '--username', 'postgres', '--dbname', $database,
+            '--host', $self->{dir}, '--port', $self->{port}, '--username', 'postgres', '--dbname', $database,
             '--file', $script],
         "$self->{dir}/psql");
     die "psql: $error" if $status;
@@ -105,6 +184,13 @@ sub _psql ($self, $database, $variables, $script) {
 sub _ctl ($self, $action, @options) {
     $self->_run_as_owner("$BIN/pg_ctl", $action, '--wait', '--silent', '--pgdata', $self->{data},
         @options);
+}
+
+sub _make_dir ($self) {
+    my $dir = $self->{dir};
+    mkdir $dir or die "$dir: $!\n";
+    chown +(getpwnam $OWNER)[2, 3], $dir;
+    return $dir;
 }
 
 sub _run_as_owner ($self, @command) {

@@ -1,0 +1,114 @@
+# Every wait for the database has an end, and their sum has one too.
+
+use v5.36;
+use IO::Socket::INET;
+use Time::HiRes qw(sleep time);
+use Users::Test::Fault;
+use Users::Test::Session;
+
+my $server = Users::Test::Fault->new;
+
+subtest 'all statements of a request end within UsersRequestTimeout' => sub {
+    $server->start_child(
+        max => 1, acquire => 10, connect => 10, timeout => 10, vhost => 'UsersRequestTimeout 3s');
+    my ($tokens, $account) = map { Users::Test::Session->new($server) } 1 .. 2;
+    $tokens->sql('begin; lock table users.token in access exclusive mode');
+    $account->sql('begin; select from users.account where id = 1 for update');
+    my $before = time;
+    my $patch  = $server->begin(PATCH);
+    $server->wait_for_locks(1);
+    sleep 2;    # of the look-up's 2.4
+    $tokens->sql('commit');
+    is_unavailable($patch->answer, 'a PATCH whose look-up waits, and then its change');
+    cmp_ok time - $before, '<', 4.2, '... has its answer within that time';
+    $account->sql('commit');
+    is $server->request(PATCH)->{status}, 200, '... and its connection is free';
+
+    $tokens->sql('begin; lock table users.token in access exclusive mode');
+    $before = time;
+    my @gets = map { $server->begin(GET) } 1 .. 10;
+    my %status = count(map { $_->answer->{status} } @gets)->%*;
+    cmp_ok time - $before, '<', 4.2, 'GETs that share a trip end within that time';
+    is(($status{503} // 0) + ($status{504} // 0), 10, '... as 503 or 504');
+    $tokens->sql('commit');
+    is $server->request(GET)->{status}, 200, '... and the connection is free';
+};
+
+# What the module's next session has: application_name, and settings as PostgreSQL shows them.
+sub settings (@names) {
+    $server->request(PATCH);
+    my $settings = $server->sql("select settings from public.seen order by at desc limit 1");
+    return { map { split /=/, $_, 2 } split /,/, $settings };
+}
+
+subtest 'sessions have time-outs of their own' => sub {
+    my @names = qw(application_name statement_timeout lock_timeout
+        idle_in_transaction_session_timeout plan_cache_mode jit random_page_cost);
+    my $list = join ',', map { "'$_=' || current_setting('$_')" } @names;
+    $server->sql(<<~SQL);
+        create table public.seen (at timestamptz default clock_timestamp(), settings text);
+        create function public.see() returns trigger language plpgsql security definer as
+          \$\$ begin
+            insert into public.seen (settings) values (concat_ws(',', $list));
+            return new;
+          end \$\$;
+        create trigger see before update on users.account
+          for each row execute function public.see();
+        SQL
+    my %own = (
+        application_name                    => 'mod_users',
+        statement_timeout                   => '9s',
+        lock_timeout                        => '8s',
+        idle_in_transaction_session_timeout => '10s',
+        plan_cache_mode                     => 'force_generic_plan',
+        jit                                 => 'off',
+        random_page_cost                    => '1.1',
+    );
+    my @long = (timeout => 10, vhost => 'UsersRequestTimeout 20s');
+    $server->start_child(@long);
+    is_deeply settings(), \%own, 'by default';
+    my %other = (
+        application_name                    => 'panel',
+        statement_timeout                   => '7s',
+        lock_timeout                        => '6s',
+        idle_in_transaction_session_timeout => '5s',
+        plan_cache_mode                     => 'auto',
+        jit                                 => 'on',
+        random_page_cost                    => '2',
+    );
+    for my $name (sort keys %other) {
+        my $option = $name eq 'application_name' ? 'application_name=panel'
+            : "options='-c $name=$other{$name}'";
+        $server->start_child(@long, conninfo => $server->conninfo . " $option");
+        is_deeply settings(), { %own, $name => $other{$name} }, "$name may be another";
+    }
+};
+
+# The seconds until a connection to this port sends a keepalive: proc(5), /proc/net/tcp.
+sub keepalive ($port) {
+    open my $file, '<', '/proc/net/tcp' or die "/proc/net/tcp: $!\n";
+    my $remote = sprintf '0100007F:%04X 01', $port;    # established
+    my ($when) = map { / $remote \S+ 02:([0-9A-F]+) / ? $1 : () } <$file>;
+    return defined $when ? hex($when) / 100 : undef;
+}
+
+subtest 'a silent end of an idle connection is noticed' => sub {
+    plan skip_all => 'needs Linux' unless -r '/proc/net/tcp';
+    my $port = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1)->sockport;
+    $server->postgres->listen($port);
+    my $conninfo = "host=127.0.0.1 port=$port dbname=users user=mod_users";
+    for my $case (['', 1, 30], ['keepalives_idle=500', 400, 500], ['keepalives=0', undef, undef]) {
+        my ($option, $least, $most) = @$case;
+        $server->start_child(conninfo => "$conninfo $option");
+        is $server->request(GET)->{status}, 200, $option || 'by default';
+        my $seconds = keepalive($port);
+        if (defined $least) {
+            cmp_ok $seconds, '>', $least, '... a keepalive is due';
+            cmp_ok $seconds, '<=', $most, '... in time';
+        } else {
+            is $seconds, undef, '... none is due';
+        }
+    }
+};
+
+done_testing;
