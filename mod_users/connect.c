@@ -89,6 +89,7 @@ static const char *session_options(const users_settings *settings, const char *o
 /* The options of a conninfo that every host has; the lists of hosts apart. */
 typedef struct {
     connect_options common;
+    bool prefer_standby;
     const char *host;
     const char *hostaddr;
     const char *port;
@@ -125,6 +126,7 @@ static bool split_conninfo(const users_settings *settings, split *into, apr_pool
             add_option(&into->common, keyword, settings->password);
         } else {
             add_option(&into->common, keyword, value);
+            into->prefer_standby |= value && strcmp(value, "prefer-standby") == 0;
         }
     }
     PQconninfoFree(parsed);
@@ -135,29 +137,36 @@ static bool split_conninfo(const users_settings *settings, split *into, apr_pool
 
 /*
  * One set of options a host, because libpq gives all hosts together no deadline of ours and
- * can hang on the first. Hosts of a service file stay with libpq.
+ * can hang on the first. Each is asked by itself whether it is what target_session_attrs wants;
+ * prefer-standby is a wish, so all are asked for it first, and then once more without it. Hosts of
+ * a service file stay with libpq.
  */
 users_hosts *users_hosts_create(apr_pool_t *p, const users_settings *settings)
 {
     users_hosts *hosts = apr_pcalloc(p, sizeof(*hosts));
     split parts = {.host = NULL};
+    apr_uint32_t named;
 
     if (!split_conninfo(settings, &parts, p)) {
         return NULL;
     }
     hosts->timeout = settings->db_connect_timeout;
-    hosts->count = list_length(parts.hostaddr ? parts.hostaddr : parts.host);
-    if (hosts->count == 0) {
-        hosts->count = 1; /* libpq's default: the local socket */
+    named = list_length(parts.hostaddr ? parts.hostaddr : parts.host);
+    if (named == 0) {
+        named = 1; /* libpq's default: the local socket */
     }
+    hosts->count = parts.prefer_standby ? 2 * named : named;
     hosts->options = apr_palloc(p, hosts->count * sizeof(*hosts->options));
     for (apr_uint32_t i = 0; i < hosts->count; i++) {
         connect_options *options = &hosts->options[i];
 
         *options = parts.common;
-        add_option(options, "host", list_item(parts.host, i, p));
-        add_option(options, "hostaddr", list_item(parts.hostaddr, i, p));
-        add_option(options, "port", list_item(parts.port, i, p));
+        add_option(options, "host", list_item(parts.host, i % named, p));
+        add_option(options, "hostaddr", list_item(parts.hostaddr, i % named, p));
+        add_option(options, "port", list_item(parts.port, i % named, p));
+        if (parts.prefer_standby) {
+            add_option(options, "target_session_attrs", i < named ? "standby" : "any");
+        }
         options->keywords[options->count] = NULL;
         options->values[options->count] = NULL;
     }
@@ -244,4 +253,11 @@ users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline
         }
     }
     return status;
+}
+
+void users_hosts_pass(users_hosts *hosts)
+{
+    apr_uint32_t first = apr_atomic_read32(&hosts->first);
+
+    apr_atomic_cas32(&hosts->first, (first + 1) % hosts->count, first);
 }

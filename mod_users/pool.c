@@ -36,6 +36,7 @@ struct users_connection {
     unsigned generation;
     unsigned prepared; /* bit n: statement n is prepared here */
     bool was_idle;
+    bool is_second; /* opened in place of an unfit one, for the same statement */
 };
 
 /* Opening and closing */
@@ -214,17 +215,21 @@ static unsigned current_generation(users_pool *pool)
     return generation;
 }
 
-/* What killed one connection has killed its idle siblings too: they are closed when next met. */
-static void lose(users_connection *connection)
+/*
+ * What killed one connection has killed its idle siblings too: they are closed when next met.
+ * Returns whether it is the first of them to be lost.
+ */
+static bool lose(users_connection *connection)
 {
     users_pool *pool = connection->pool;
+    bool first;
 
     disconnect(connection);
     apr_thread_mutex_lock(pool->mutex);
-    if (connection->generation == pool->generation) {
-        pool->generation++;
-    }
+    first = connection->generation == pool->generation;
+    pool->generation += first;
     apr_thread_mutex_unlock(pool->mutex);
+    return first;
 }
 
 void users_connection_release(users_connection *connection)
@@ -291,11 +296,10 @@ bool users_connection_was_idle(const users_connection *connection)
 /* Statements */
 
 static const char *const status_names[] = {
-    [USERS_DB_LOST] = "connection lost",
-    [USERS_DB_TIMEOUT] = "deadline exceeded",
-    [USERS_DB_LOCKED] = "locked by another",
-    [USERS_DB_INVALID] = "value refused",
-    [USERS_DB_FAILED] = "error",
+    [USERS_DB_BUSY] = "no connection in time", [USERS_DB_UNREACHABLE] = "no connection",
+    [USERS_DB_LOST] = "connection lost",       [USERS_DB_TIMEOUT] = "deadline exceeded",
+    [USERS_DB_READ_ONLY] = "no changes taken", [USERS_DB_LOCKED] = "locked by another",
+    [USERS_DB_INVALID] = "value refused",      [USERS_DB_FAILED] = "error",
 };
 
 /* SQLSTATEs that a value of the request can cause: it is out of range, or no such text. */
@@ -303,6 +307,18 @@ static bool is_value_error(const char *state)
 {
     return strcmp(state, "22003") == 0 || strcmp(state, "22021") == 0 ||
            strcmp(state, "22P02") == 0 || strcmp(state, "22P05") == 0;
+}
+
+/* A prepared statement has gone (DISCARD ALL), or does not fit a view that was replaced. */
+static bool is_outdated(const char *state)
+{
+    return strcmp(state, "26000") == 0 || strcmp(state, "0A000") == 0;
+}
+
+/* The server is a standby, or an administrator lets nothing be changed. */
+static bool is_read_only(const char *state)
+{
+    return strcmp(state, "25006") == 0;
 }
 
 /* It had to wait, or was in the way of, another transaction, and was undone. */
@@ -334,6 +350,12 @@ static users_db_status status_of(const users_connection *connection,
     }
     if (is_conflict(state)) {
         return USERS_DB_LOCKED;
+    }
+    if (is_read_only(state)) {
+        return USERS_DB_READ_ONLY;
+    }
+    if (is_outdated(state) && !connection->is_second) {
+        return USERS_DB_OUTDATED;
     }
     if (is_value_error(state) && !statement->reads) {
         return USERS_DB_INVALID;
@@ -414,6 +436,37 @@ static users_db_status execute(users_connection *connection, const users_stateme
     return finish(connection, statement, deadline, result);
 }
 
+static users_db_status attempt(users_connection *connection, const users_statement *statement,
+                               const users_parameter *parameters, apr_time_t deadline,
+                               PGresult **result)
+{
+    users_db_status status = prepare(connection, statement, deadline);
+
+    *result = NULL;
+    if (status == USERS_DB_OK) {
+        status = execute(connection, statement, parameters, deadline, result);
+    }
+    if (status != USERS_DB_OK) {
+        PQclear(*result);
+        *result = NULL;
+    }
+    return status;
+}
+
+/* Open another connection in place of one that was unfit; its siblings will be, too. */
+static users_db_status replace(users_connection *connection, users_db_status unfit,
+                               apr_time_t deadline)
+{
+    users_pool *pool = connection->pool;
+
+    if (lose(connection) && unfit == USERS_DB_READ_ONLY) {
+        users_hosts_pass(pool->hosts);
+    }
+    connection->generation = current_generation(pool);
+    connection->is_second = true;
+    return open_connection(connection, deadline);
+}
+
 users_db_status users_connection_run(users_connection *connection, const users_statement *statement,
                                      const users_parameter *parameters, apr_time_t deadline,
                                      PGresult **result)
@@ -424,19 +477,20 @@ users_db_status users_connection_run(users_connection *connection, const users_s
     if (until > deadline) {
         until = deadline;
     }
-    *result = NULL;
-    status = prepare(connection, statement, until);
-    if (status == USERS_DB_OK) {
-        status = execute(connection, statement, parameters, until, result);
+    connection->is_second = false;
+    status = attempt(connection, statement, parameters, until, result);
+    if (status == USERS_DB_READ_ONLY || status == USERS_DB_OUTDATED) {
+        status = replace(connection, status, until);
+        if (status == USERS_DB_OK) {
+            status = attempt(connection, statement, parameters, until, result);
+        }
     }
     if (status == USERS_DB_OK) {
         return status;
     }
-    PQclear(*result);
-    *result = NULL;
     if (status == USERS_DB_LOST) {
         lose(connection);
-    } else if (status == USERS_DB_FAILED) {
+    } else if (status == USERS_DB_FAILED || status == USERS_DB_READ_ONLY) {
         disconnect(connection); /* its prepared statements may be what is wrong */
     }
     ap_log_error(APLOG_MARK, APLOG_INFO, 0, connection->pool->server, "%s ended with: %s",

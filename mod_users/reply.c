@@ -183,6 +183,7 @@ int users_reply_failure(request_rec *r, users_db_status status, bool is_read, co
         break;
     case USERS_DB_BUSY:
     case USERS_DB_UNREACHABLE:
+    case USERS_DB_READ_ONLY:
     case USERS_DB_LOST:
         break;
     default:
