@@ -69,7 +69,8 @@ static apr_uint32_t list_length(const char *list)
  * The settings of a session stand in its startup packet: nothing is left to a SET that
  * a pooled session could lose. All the contract's work is index look-ups. The server gives up a
  * statement before we do, so that its connection survives. The administrator's own options come
- * last and win.
+ * last and win. A transaction pooler refuses them, or applies them to some sessions only: behind
+ * one the role's settings count.
  */
 static const char *session_options(const users_settings *settings, const char *own,
                                    apr_pool_t *pool)
@@ -78,6 +79,9 @@ static const char *session_options(const users_settings *settings, const char *o
     apr_interval_time_t statement = deadline * 9 / 10;
     apr_interval_time_t lock = deadline * 8 / 10;
 
+    if (settings->db_prepare == USERS_FLAG_OFF) {
+        return own;
+    }
     return apr_psprintf(pool,
                         "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1"
                         " -c statement_timeout=%" APR_TIME_T_FMT " -c lock_timeout=%" APR_TIME_T_FMT

@@ -391,6 +391,10 @@ const command_rec users_directives[] = {
                      MEMBER(db_connect_timeout)),
     SERVER_DIRECTIVE("UsersDBTimeout", set_duration, "How long a statement may take (default: 3s)",
                      MEMBER(db_timeout)),
+    SERVER_DIRECTIVE("UsersDBPrepare", set_choice,
+                     "Prepared statements and settings of the session: on (default), or off for a "
+                     "transaction pooler",
+                     MEMBER(db_prepare), .choices = flags),
     SERVER_DIRECTIVE("UsersRequestTimeout", set_duration,
                      "How long all the work of the database for one request may take (default: 5s)",
                      MEMBER(request_timeout)),

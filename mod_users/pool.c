@@ -403,7 +403,8 @@ static users_db_status prepare(users_connection *connection, const users_stateme
     PGresult *result = NULL;
     users_db_status status = USERS_DB_LOST;
 
-    if (connection->prepared & 1u << statement->number) {
+    if (connection->pool->settings->db_prepare == USERS_FLAG_OFF ||
+        connection->prepared & 1u << statement->number) {
         return USERS_DB_OK;
     }
     if (PQsendPrepare(connection->pg, statement->name, statement->sql, 0, NULL)) {
@@ -429,8 +430,11 @@ static users_db_status execute(users_connection *connection, const users_stateme
         lengths[i] = parameters[i].length;
         formats[i] = parameters[i].length > 0;
     }
-    if (!PQsendQueryPrepared(connection->pg, statement->name, statement->parameters, values,
-                             lengths, formats, 1)) {
+    if (connection->pool->settings->db_prepare == USERS_FLAG_OFF
+            ? !PQsendQueryParams(connection->pg, statement->sql, statement->parameters, NULL,
+                                 values, lengths, formats, 1)
+            : !PQsendQueryPrepared(connection->pg, statement->name, statement->parameters, values,
+                                   lengths, formats, 1)) {
         return USERS_DB_LOST;
     }
     return finish(connection, statement, deadline, result);

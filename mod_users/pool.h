@@ -23,7 +23,7 @@ typedef enum {
     USERS_DB_FAILED       /* any other error: nothing was done, and it is in the log */
 } users_db_status;
 
-/* A statement, prepared on a connection when it first runs there. */
+/* A statement, prepared on a connection when it first runs there (UsersDBPrepare). */
 typedef struct {
     unsigned number; /* its own among all statements, below 32 */
     const char *name;

@@ -70,6 +70,7 @@ typedef enum {
     setting(apr_interval_time_t, db_connect_timeout, apr_time_from_sec(1)) \
     setting(apr_interval_time_t, db_timeout, apr_time_from_sec(3)) \
     setting(apr_interval_time_t, request_timeout, apr_time_from_sec(5)) \
+    setting(users_flag, db_prepare, USERS_FLAG_ON) \
     setting(int, read_lanes, 1) \
     setting(users_challenge, challenge, USERS_CHALLENGE_BOTH) \
     setting(const char *, realm, "users") \

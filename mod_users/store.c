@@ -102,7 +102,7 @@ static bool same_database(const users_settings *a, const users_settings *b)
            a->db_max == b->db_max && a->db_exptime == b->db_exptime &&
            a->db_acquire_timeout == b->db_acquire_timeout &&
            a->db_connect_timeout == b->db_connect_timeout && a->db_timeout == b->db_timeout &&
-           a->read_lanes == b->read_lanes;
+           a->db_prepare == b->db_prepare && a->read_lanes == b->read_lanes;
 }
 
 static users_trip find_tokens_together;

@@ -83,6 +83,7 @@ subtest 'values' => sub {
         UsersRequestTimeout   => [[@durations], ['0', '1d'],           $duration],
         UsersDBMax => [[qw(1 4 1000)], [qw(0 -1 1001 4k 1.5 99999999999999999999)], $connections],
         UsersDBKeep  => [[1], [qw(0 1001 many)], $connections],
+        UsersDBPrepare => [[qw(on off Off)], [qw(0 yes)], 'on or off'],
         UsersReadLanes => [[qw(0 1 1000)], [qw(-1 1001 one)], 'a number from 0 to 1000'],
         UsersMaxBody   =>
             [[qw(1 65536 16777216)], [qw(0 -1 16777217 64k)], 'a number from 1 to 16777216'],

@@ -1,0 +1,118 @@
+# PgBouncer between the module and PostgreSQL: each transaction in another session.
+
+use v5.36;
+use IO::Socket::UNIX;
+use Users::Test::Fault;
+use Users::Test::Process qw(end spawn);
+use Users::Test::Session;
+
+my ($PGBOUNCER) = grep { -x } '/usr/sbin/pgbouncer', '/usr/bin/pgbouncer';
+$PGBOUNCER or die "this needs pgbouncer: install it\n";
+
+my $server   = Users::Test::Fault->new;
+my $postgres = $server->postgres;
+my $dir      = $server->dir . '/bouncer';
+my $port     = 6432;                               # of a socket in that directory
+my $conninfo = "host=$dir port=$port dbname=users user=mod_users";
+my $pid;
+
+mkdir $dir or die "$dir: $!\n";
+chown +(getpwnam 'www-data')[2, 3], $dir if $> == 0;
+
+# It refuses to run as root; as httpd's user it may log in as mod_users.
+sub start_bouncer (@settings) {
+    open my $file, '>', "$dir/ini" or die "$dir/ini: $!\n";
+    print $file <<~INI, map { "$_\n" } @settings;
+        [databases]
+        users = host=@{[$postgres->dir]} dbname=users user=mod_users
+        [pgbouncer]
+        unix_socket_dir = $dir
+        listen_port = $port
+        auth_type = any
+        pool_mode = transaction
+        default_pool_size = 3
+        server_login_retry = 1
+        logfile = $dir/log
+        INI
+    close $file;
+    my @user = $> == 0 ? qw(/usr/bin/setpriv --reuid=www-data --regid=www-data --clear-groups) : ();
+    $pid = spawn([@user, $PGBOUNCER, "$dir/ini"], "$dir/stdout", "$dir/stderr");
+    wait_until(sub { IO::Socket::UNIX->new(Peer => "$dir/.s.PGSQL.$port") }, 'pgbouncer to start');
+}
+
+sub start_httpd ($prepare, %option) {
+    $server->start_child(max => 8, conninfo => $conninfo, %option,
+        vhost => "UsersDBPrepare $prepare\nUsersReadLanes @{[$option{lanes} // 0]}");
+}
+
+subtest 'UsersDBPrepare Off needs no setting of PgBouncer' => sub {
+    start_bouncer();
+    for my $lanes (0, 1, 3) {
+        start_httpd('Off', lanes => $lanes);
+        for my $round (1 .. 2) {
+            my @answers = $server->parallel(map { ([GET], [PATCH], [POST]) } 1 .. 8);
+            is_deeply count(map { $_->{status} } @answers), { 200 => 16, 201 => 8 },
+                "requests that share sessions are served, UsersReadLanes $lanes, round $round";
+        }
+    }
+    cmp_ok $server->backends, '<=', 3, 'by no more sessions than the pooler has';
+    is $server->sql(<<~SQL), 'mod_users', 'they have the name of the application';
+        select distinct application_name from pg_stat_activity where usename = 'mod_users'
+        SQL
+};
+
+subtest 'a transaction has the time-outs of the role' => sub {
+    $server->sql("alter role mod_users set statement_timeout = '300ms'");
+    $server->sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'mod_users'");
+    wait_until(sub { !$server->backends }, 'the sessions to end');
+    start_httpd('Off', timeout => 20);
+    my $session = Users::Test::Session->new($server);
+    $session->sql('begin; lock table users.token in access exclusive mode');
+    is $server->request(GET)->{status}, 504, 'a GET that waits for a lock';
+    $session->sql('rollback');
+    is $server->request(GET)->{status}, 200, '... the next one is served';
+};
+
+subtest 'PostgreSQL restarts behind the pooler' => sub {
+    $server->postgres->stop('immediate');
+    for my $request ([GET], [PATCH]) {
+        my ($answer, $seconds) = $server->timed(@$request);
+        like $answer->{status}, qr/^50[34]$/, "without it $request->[0] is 503 or 504";
+    }
+    $server->postgres->start;
+    my $seconds = $server->wait_for_answer(200, GET);
+    note sprintf 'good again after %.3f s', $seconds;
+    cmp_ok $seconds, '<', 5, 'it heals soon after';
+    is $server->request(PATCH)->{status}, 200, '... for changes too';
+};
+
+subtest 'the pooler restarts' => sub {
+    $server->allow_log(qr/the database (?:can't be reached|is back)/);
+    end($pid);
+    is_unavailable($server->request(GET), 'without it');
+    start_bouncer();
+    cmp_ok $server->wait_for_answer(200, GET), '<', 1, 'with it requests succeed within a second';
+};
+
+subtest 'options of an administrator must be ignored by the pooler' => sub {
+    my @own = (conninfo => "$conninfo options='-c jit=on'");
+    start_httpd('Off', @own);
+    $server->expect_log(qr/the database can't be reached: .*unsupported startup parameter: options/);
+    is_unavailable($server->request(GET), 'options');
+    end($pid);
+    start_bouncer('ignore_startup_parameters = options');
+    start_httpd('Off', @own);
+    is $server->request(GET)->{status}, 200, 'ignore_startup_parameters = options lets them pass';
+};
+
+subtest 'a pooler of sessions serves UsersDBPrepare On' => sub {
+    end($pid);
+    start_bouncer('pool_mode = session', 'ignore_startup_parameters = options');
+    start_httpd('On', max => 3);
+    my @answers = $server->parallel(map { ([GET], [PATCH], [POST]) } 1 .. 8);
+    is_deeply count(map { $_->{status} } @answers), { 200 => 16, 201 => 8 }, 'all are served';
+};
+
+$server->stop;
+end($pid);
+done_testing;
