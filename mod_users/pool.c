@@ -247,8 +247,7 @@ void users_connection_release(users_connection *connection)
     leave_gate(pool);
 }
 
-users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
-                                   users_connection **connection)
+static users_db_status borrow(users_pool *pool, apr_time_t deadline, users_connection **connection)
 {
     void *resource;
     users_connection *c;
@@ -280,6 +279,18 @@ users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
     if (status != USERS_DB_OK) {
         users_connection_release(c);
     }
+    return status;
+}
+
+users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
+                                   users_connection **connection)
+{
+    users_db_status status;
+
+    do { /* who could not open another one, as PostgreSQL has too many, waits for one that is open
+          */
+        status = borrow(pool, deadline, connection);
+    } while (status == USERS_DB_UNREACHABLE && !users_pool_is_away(pool));
     return status;
 }
 

@@ -1,0 +1,48 @@
+# Processes of PostgreSQL are stopped (SIGSTOP): they hold their sockets and say nothing.
+
+use v5.36;
+use Time::HiRes qw(time);
+use Users::Test::Fault;
+
+my $server = Users::Test::Fault->new;
+$server->start_child(max => 2);
+$server->allow_log(qr/the database (?:can't be reached|is back)/);
+
+# A statement's time-out, and the same once more for what may be repeated.
+my $ENOUGH = 0.6 + SLACK;
+
+subtest 'a backend' => sub {
+    for my $case ([504, GET], [504, PATCH]) {
+        my ($status, @request) = @$case;
+        is $server->request(@request)->{status}, 200, "$request[0]: there is a connection";
+        my @frozen = $server->backends;
+        kill STOP => @frozen;
+        my ($answer, $seconds) = $server->timed(@request);
+        is $answer->{status}, $status, "... when it is frozen: $status";
+        cmp_ok $seconds, '<', $ENOUGH, '... within UsersDBTimeout';
+        is $server->request(@request)->{status}, 200, '... the next one has another connection'
+            for @frozen;
+        kill CONT => @frozen;
+        wait_until(sub { !grep { kill 0 => $_ } @frozen }, 'the frozen processes to end');
+    }
+};
+
+subtest 'all of it' => sub {
+    $server->request(GET);
+    my @all = ($server->postgres->pid, $server->backends);
+    kill STOP => @all;
+    my $before = time;
+    my @answers = $server->parallel(map { ([GET], [PATCH]) } 1 .. 10);
+    my $seconds = time - $before;
+    is_deeply [grep { $_->{status} !~ /^50[34]$/ } @answers], [], 'every request is 503 or 504';
+    cmp_ok $seconds, '<', 1 + 0.6 + SLACK, '... within UsersDBAcquireTimeout and UsersDBTimeout';
+    my $load = $server->load(4, [GET], [PATCH]);
+    wait_until(sub { time - $before > 3 }, 'it to be known as away');
+    @answers = $server->end_load($load);
+    cmp_ok @answers, '>', 50, 'then requests are refused at once';
+    kill CONT => @all;
+    cmp_ok $server->wait_for_answer(200, GET), '<', 1, 'within a second of its return GET succeeds';
+    cmp_ok $server->wait_for_answer(200, PATCH), '<', 1, '... and PATCH';
+};
+
+done_testing;
