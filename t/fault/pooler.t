@@ -45,10 +45,10 @@ sub start_httpd ($prepare, %option) {
         vhost => "UsersDBPrepare $prepare\nUsersReadLanes @{[$option{lanes} // 0]}");
 }
 
-subtest 'UsersDBPrepare Off needs no setting of PgBouncer' => sub {
+subtest 'UsersDBPrepare off needs no setting of PgBouncer' => sub {
     start_bouncer();
     for my $lanes (0, 1, 3) {
-        start_httpd('Off', lanes => $lanes);
+        start_httpd('off', lanes => $lanes);
         for my $round (1 .. 2) {
             my @answers = $server->parallel(map { ([GET], [PATCH], [POST]) } 1 .. 8);
             is_deeply count(map { $_->{status} } @answers), { 200 => 16, 201 => 8 },
@@ -65,7 +65,7 @@ subtest 'a transaction has the time-outs of the role' => sub {
     $server->sql("alter role mod_users set statement_timeout = '300ms'");
     $server->sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'mod_users'");
     wait_until(sub { !$server->backends }, 'the sessions to end');
-    start_httpd('Off', timeout => 20);
+    start_httpd('off', timeout => 20);
     my $session = Users::Test::Session->new($server);
     $session->sql('begin; lock table users.token in access exclusive mode');
     is $server->request(GET)->{status}, 504, 'a GET that waits for a lock';
@@ -96,19 +96,19 @@ subtest 'the pooler restarts' => sub {
 
 subtest 'options of an administrator must be ignored by the pooler' => sub {
     my @own = (conninfo => "$conninfo options='-c jit=on'");
-    start_httpd('Off', @own);
+    start_httpd('off', @own);
     $server->expect_log(qr/the database can't be reached: .*unsupported startup parameter: options/);
     is_unavailable($server->request(GET), 'options');
     end($pid);
     start_bouncer('ignore_startup_parameters = options');
-    start_httpd('Off', @own);
+    start_httpd('off', @own);
     is $server->request(GET)->{status}, 200, 'ignore_startup_parameters = options lets them pass';
 };
 
-subtest 'a pooler of sessions serves UsersDBPrepare On' => sub {
+subtest 'a pooler of sessions serves UsersDBPrepare on' => sub {
     end($pid);
     start_bouncer('pool_mode = session', 'ignore_startup_parameters = options');
-    start_httpd('On', max => 3);
+    start_httpd('on', max => 3);
     my @answers = $server->parallel(map { ([GET], [PATCH], [POST]) } 1 .. 8);
     is_deeply count(map { $_->{status} } @answers), { 200 => 16, 201 => 8 }, 'all are served';
 };
