@@ -11,7 +11,7 @@
 #include "cache.h"
 #include "directives.h"
 #include "handler.h"
-#include "secret.h"
+#include "hash.h"
 #include "settings.h"
 #include "store.h"
 #include "token.h"
@@ -28,7 +28,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_post_config(users_directives_start, tls_modules, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_cache_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_cache_open, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_child_init(users_secret_open, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(users_hash_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_store_open, NULL, NULL, APR_HOOK_MIDDLE);
 
     ap_hook_map_to_storage(users_handler_map, NULL, NULL, APR_HOOK_FIRST);

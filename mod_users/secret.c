@@ -1,92 +1,11 @@
 #include "secret.h"
 
+#include "hash.h"
 #include "settings.h"
 
-#include <ap_mpm.h>
-#include <apr_md5.h>
 #include <apr_strings.h>
-#include <apr_thread_cond.h>
-#include <apr_thread_mutex.h>
-#include <http_log.h>
 #include <openssl/crypto.h>
 #include <openssl/hmac.h>
-
-APLOG_USE_MODULE(users);
-
-/*
- * Hashing a password takes a core for tens of milliseconds, on purpose. So that a flood of
- * wrong ones parks only some of a child's threads, a quarter may be here at once, and
- * UsersHashSlots of them may compute; the others wait.
- */
-struct users_slots {
-    int limit; /* threads that may compute */
-    int crowd; /* threads that may compute or wait */
-
-    apr_thread_mutex_t *mutex; /* guards the rest */
-    apr_thread_cond_t *freed;
-    int computing;
-    int present; /* computing or waiting */
-};
-
-void users_secret_open(apr_pool_t *pchild, server_rec *s)
-{
-    struct users_slots *slots = apr_pcalloc(pchild, sizeof(*slots));
-    apr_status_t status;
-    int threads = 1;
-
-    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
-    slots->limit = users_settings_of(s)->hash_slots;
-    slots->crowd = threads / 4 > slots->limit ? threads / 4 : slots->limit;
-    status = apr_thread_mutex_create(&slots->mutex, APR_THREAD_MUTEX_DEFAULT, pchild);
-    if (status == APR_SUCCESS) {
-        status = apr_thread_cond_create(&slots->freed, pchild);
-    }
-    if (status != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_CRIT, status, s, "no lock could be had for UsersHashSlots");
-        return;
-    }
-    for (; s; s = s->next) {
-        users_settings_of(s)->slots = slots;
-    }
-}
-
-/* False at the deadline, and at once where there is a crowd already. */
-static bool enter(struct users_slots *slots, apr_time_t deadline)
-{
-    bool entered;
-
-    apr_thread_mutex_lock(slots->mutex);
-    if (slots->present >= slots->crowd) {
-        apr_thread_mutex_unlock(slots->mutex);
-        return false;
-    }
-    slots->present++;
-    while (slots->computing >= slots->limit) {
-        apr_interval_time_t left = deadline - apr_time_now();
-
-        if (left <= 0) {
-            break;
-        }
-        apr_thread_cond_timedwait(slots->freed, slots->mutex, left);
-    }
-    entered = slots->computing < slots->limit;
-    if (entered) {
-        slots->computing++;
-    } else {
-        slots->present--;
-    }
-    apr_thread_mutex_unlock(slots->mutex);
-    return entered;
-}
-
-static void leave(struct users_slots *slots)
-{
-    apr_thread_mutex_lock(slots->mutex);
-    slots->computing--;
-    slots->present--;
-    apr_thread_cond_signal(slots->freed);
-    apr_thread_mutex_unlock(slots->mutex);
-}
 
 /*
  * That a password has this hash stays true, so it may be remembered. The key is computed with
@@ -103,19 +22,14 @@ static bool derive_key(request_rec *r, const char *hash, const char *given, unsi
 /* Returns OK where the password is right, else as users_secret_verify(). */
 static int compute_hash(request_rec *r, users_attempt *attempt, const char *given, const char *hash)
 {
-    const users_settings *settings = users_settings_of(r->server);
-    int status = HTTP_SERVICE_UNAVAILABLE;
+    bool right;
 
-    if (settings->slots && enter(settings->slots, apr_time_now() + settings->db_acquire_timeout)) {
-        status = users_lockout_again(r, attempt); /* others may have failed while we waited */
-        if (status == OK && apr_password_validate(given, hash) != APR_SUCCESS) {
-            status = HTTP_UNAUTHORIZED;
-        }
-        leave(settings->slots);
-    } else {
+    if (!users_hash_compare(r, given, hash, &right)) {
         apr_table_setn(r->err_headers_out, "Retry-After", "1");
+        return HTTP_SERVICE_UNAVAILABLE;
     }
-    return status;
+    /* others may have failed in the meantime: then this guess came too late */
+    return right ? users_lockout_again(r, attempt) : HTTP_UNAUTHORIZED;
 }
 
 static int verify_hash(request_rec *r, users_attempt *attempt, const char *given, const char *hash)

@@ -5,9 +5,6 @@
 #include "lockout.h"
 #include "store.h"
 
-/* Hook child_init: the slots for computing password hashes (UsersHashSlots). */
-void users_secret_open(apr_pool_t *pchild, server_rec *s);
-
 /*
  * Verify what was given in an attempt to prove name, and count a failure. stored: how the secret
  * is kept where the name is known, or else what it is compared with in vain for as long.

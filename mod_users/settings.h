@@ -96,7 +96,7 @@ typedef enum {
 
 struct users_cache;    /* cache.c */
 struct users_database; /* store.c */
-struct users_slots;    /* secret.c */
+struct users_hashers;  /* hash.c */
 
 /* A <Location>. */
 typedef struct {
@@ -113,7 +113,7 @@ typedef struct {
     bool tls;                        /* a TLS module serves this server */
     const char *password;            /* what the program of password=exec: printed; else NULL */
     struct users_cache *cache;       /* the process's; NULL where no setting needs it */
-    struct users_slots *slots;       /* this child's */
+    struct users_hashers *hashers;   /* this child's */
     struct users_database *database; /* this child's; NULL without UsersDB */
 } users_settings;
 

@@ -24,14 +24,19 @@ APLOG_USE_MODULE(users);
     TOKEN_COLUMNS document                                                                         \
         " from users_api.token t left join users_api.account a on a.user_id = t.user_id"           \
         " where t.digest = $1"
-/* One row, with another's hash where nobody has the name (see users_store_find_credential()). */
+/*
+ * One row: where nobody has the name it is another's, hashed if there is one, so that the answer
+ * takes as long (see users_store_find_credential()).
+ */
 #define FIND_CREDENTIAL(document)                                                                  \
-    "select c.user_id::bigint, a.suspended, c.secret_digest, coalesce(c.secret_hash,"              \
-    " (select secret_hash from users_api.credential"                                               \
-    " where secret_hash is not null and c.user_id is null limit 1)), " document                    \
-    " from (values ($1)) asked (username)"                                                         \
+    "select c.user_id::bigint, a.suspended, c.secret_digest, "                                     \
+    " coalesce(c.secret_hash, d.secret_hash), " document " from (values ($1)) asked (username)"    \
     " left join users_api.credential c on c.username = asked.username"                             \
-    " left join users_api.account a on a.user_id = c.user_id"
+    " left join lateral ((select user_id, secret_hash from users_api.credential"                   \
+    " where secret_hash is not null and c.user_id is null order by username limit 1)"              \
+    " union all (select user_id, secret_hash from users_api.credential"                            \
+    " where c.user_id is null order by username limit 1) limit 1) d on true"                       \
+    " left join users_api.account a on a.user_id = coalesce(c.user_id, d.user_id)"
 /* An application, and its account where there is one. */
 #define FIND_EXTERNAL(condition, document)                                                         \
     "select p.application_id::bigint, a.user_id::bigint, null, a.suspended, " document             \
@@ -475,12 +480,14 @@ users_db_status users_store_find_credential(request_rec *r, const char *name, bo
 
     *found = false;
     if (status == USERS_DB_OK && PQntuples(result) == 1) {
+        *secret = (users_secret){.digest = digest_at(result, 0, 2), .hash = text_at(result, 0, 3)};
         *found = !PQgetisnull(result, 0, 0);
+    }
+    if (*found) {
         *principal = (users_principal){.user = int8_at(result, 0, 0),
                                        .suspended = bool_at(result, 0, 1),
                                        .document = text_at(result, 0, 4),
                                        .document_length = (apr_size_t)PQgetlength(result, 0, 4)};
-        *secret = (users_secret){.digest = digest_at(result, 0, 2), .hash = text_at(result, 0, 3)};
     }
     return status;
 }

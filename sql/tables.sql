@@ -232,7 +232,7 @@ create table if not exists users.credential (
   check (num_nonnulls(secret_digest, secret_hash) = 1)
 );
 create index if not exists credential_user_id on users.credential (user_id);
-create index if not exists credential_hashed on users.credential (id)
+create index if not exists credential_hashed on users.credential (username)
   where secret_hash is not null and revoked_at is null;
 comment on table users.credential is 'API credentials for HTTP Basic authentication (RFC 7617).';
 comment on column users.credential.secret_digest is 'SHA-256 of a generated password of 120 bits or more';

@@ -12,6 +12,7 @@ my $server = Users::Test->new;
 $server->sql(<<~SQL);
     insert into users.application (name, client_id, secret_digest)
     select 'panel', 'panel-' || n, sha256('secret') from generate_series(1, $ROWS) as n;
+    update users.application set scopes = '{introspect}' where client_id = 'panel-7';
 
     insert into users.account (id, application_id, external_id, fname, lname, email, country,
       currency, locale)
@@ -24,6 +25,8 @@ $server->sql(<<~SQL);
 
     insert into users.credential (user_id, username, secret_digest)
     select id, 'name-' || id, sha256('password') from users.account where id > 1000;
+
+    insert into users.credential (user_id, username, secret_hash) values (1001, 'hashed', 'x');
 
     insert into users.provider_account
       (application_id, provider, provider_server, provider_username, user_id)
@@ -103,6 +106,21 @@ my @requests = (
     [422, 'POST with a key and a fault', post('two', currency => 'XXZ'), qw(idempotency)],
 );
 
+my $dir    = '/api/oauth';
+my @client = (client_id => 'panel-7', client_secret => 'secret');
+
+my @oauth = (
+    [200, 'client credentials',
+        [POST => "$dir/token", form => [@client, grant_type => 'client_credentials']], qw(application)],
+    [200, 'the password grant',
+        [POST => "$dir/token", form => [@client, grant_type => 'password', username => 'name-1001',
+            password => 'password']], qw(application credential account)],
+    [200, 'revocation', [POST => "$dir/revoke", form => [@client, token => 'unknown']],
+        qw(application token)],
+    [200, 'introspection', [POST => "$dir/introspect", form => [@client, token => 'token-1002']],
+        qw(application token account)],
+);
+
 my $any = join '|', @tables;
 
 sub test_plans ($name, @cases) {
@@ -124,5 +142,18 @@ test_plans('by default', @requests);
 $server->stop;
 $server->start(vhost => 'UsersReadLanes 0');
 test_plans('UsersReadLanes 0', grep { $_->[1] =~ /^GET/ } @requests);
+$server->stop;
+$server->start(vhost => "UsersPasswordGrant on\n" . OAUTH_ENDPOINTS);
+test_plans('OAuth', @oauth);
+for my $user ('id 1001', "external_id\nUsersTokenApplication ${\CLIENT_ID} 1") {
+    my ($how, $value) = $user =~ /(.*) (\d+)/s;
+    $server->stop;
+    $server->start(
+        modules  => ['env'],
+        vhost    => "UsersTokenSource environment\nUsersTokenApplication panel-7\nUsersTokenUser $how",
+        endpoint => "SetEnv OAUTH2_CLAIM_scope profile_read\nSetEnv OAUTH2_CLAIM_sub $value",
+    );
+    test_plans("UsersTokenUser $how", [200, 'GET', [@get], qw(application account)]);
+}
 
 done_testing;
