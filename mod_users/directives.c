@@ -2,28 +2,20 @@
 
 #include "metadata.h"
 #include "settings.h"
+#include "startup.h"
 
-#include <ap_listen.h>
-#include <ap_mpm.h>
 #include <apr_fnmatch.h>
-#include <apr_hash.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
 #include <apr_uri.h>
-#include <http_core.h>
-#include <http_log.h>
 #include <libpq-fe.h>
 #include <stdbool.h>
 #include <stddef.h>
 
-APLOG_USE_MODULE(users);
-
-#define CONNECTIONS_PER_CHILD 4 /* default of UsersDBMax under a threaded MPM */
-#define CONNECTIONS_LIMIT     1000
-#define DAY                   (24 * 60 * 60)
-#define BODY_LIMIT            (16 * 1024 * 1024)
-#define FAILURES_LIMIT        1000000
-#define EXEC_PREFIX           "exec:" /* of a password that a program prints */
+#define CONNECTIONS_LIMIT 1000
+#define DAY               (24 * 60 * 60)
+#define BODY_LIMIT        (16 * 1024 * 1024)
+#define FAILURES_LIMIT    1000000
 
 /* Creation and merging */
 
@@ -171,34 +163,10 @@ static const char *set_realm(cmd_parms *cmd, void *location, const char *value)
     return NULL;
 }
 
-/*
- * A domain that an email address may have: letters, digits and hyphens between dots, or
- * "localhost". An IPv4 address is none: a top-level domain is not a number (RFC 3696 section 2).
- */
-static bool is_mail_domain(const char *name)
-{
-    const char *top = strrchr(name, '.');
-
-    if (!top) {
-        return strcasecmp(name, "localhost") == 0;
-    }
-    if (strlen(name) > 190) { /* leaves 64 octets for the local part (RFC 5321 section 4.5.3.1) */
-        return false;
-    }
-    for (const char *c = name; *c; c++) {
-        bool label = apr_isalnum(*c) || *c == '-';
-
-        if (!label && (*c != '.' || c == name || c[1] == '.' || c[1] == '\0')) {
-            return false;
-        }
-    }
-    return top[1 + strspn(top + 1, "0123456789")] != '\0';
-}
-
 static const char *set_host_name(cmd_parms *cmd, void *location, const char *value)
 {
     (void)location;
-    if (!is_mail_domain(value)) {
+    if (!users_is_mail_domain(value)) {
         return invalid(cmd, value, "a domain name with a dot, or localhost");
     }
     *(const char **)member_of(cmd) = value;
@@ -289,22 +257,11 @@ static const char *set_process_text(cmd_parms *cmd, void *location, const char *
     return fault ? fault : set_text(cmd, location, value);
 }
 
-/* The value of a keyword in parsed options, NULL where it is absent. */
-static const char *option(const PQconninfoOption *options, const char *keyword)
-{
-    for (; options->keyword; options++) {
-        if (strcmp(options->keyword, keyword) == 0) {
-            return options->val;
-        }
-    }
-    return NULL;
-}
-
 static const char *set_conninfo(cmd_parms *cmd, void *location, const char *value)
 {
     char *error = NULL;
     PQconninfoOption *options = PQconninfoParse(value, &error);
-    const char *password;
+    const char *program;
     const char *fault = NULL;
 
     (void)location;
@@ -315,9 +272,8 @@ static const char *set_conninfo(cmd_parms *cmd, void *location, const char *valu
                             "\"host=db.example.com dbname=users\" or a URI postgresql://…",
                             NULL);
     } else {
-        password = option(options, "password");
-        if (password && strncmp(password, EXEC_PREFIX, strlen(EXEC_PREFIX)) == 0 &&
-            password[strlen(EXEC_PREFIX)] != '/') {
+        program = users_password_program(options);
+        if (program && *program != '/') {
             fault = apr_pstrcat(cmd->pool, cmd->cmd->name,
                                 ": password=exec: takes the absolute path of a program", NULL);
         }
@@ -465,172 +421,3 @@ const command_rec users_directives[] = {
                      "The variable with an external token's scopes (default: OAUTH2_CLAIM_scope)",
                      MEMBER(token_scope_variable)),
     {0}};
-
-/* Hooks */
-
-static void fill_in_defaults(users_settings *settings, const server_rec *s)
-{
-    int threads = 1;
-
-    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
-    if (!settings->db_max) {
-        settings->db_max = threads > 1 ? CONNECTIONS_PER_CHILD : 1;
-    }
-    if (!settings->db_keep) {
-        settings->db_keep = settings->db_max;
-    }
-    if (!settings->host_name) {
-        /* a ServerName that no address can have, such as a bare host or an IPv6 address */
-        settings->host_name = is_mail_domain(s->server_hostname) ? s->server_hostname : "localhost";
-    }
-#define DEFAULT(type, name, fallback)                                                              \
-    if (!settings->name) {                                                                         \
-        settings->name = fallback;                                                                 \
-    }
-    USERS_SETTINGS(DEFAULT)
-#undef DEFAULT
-}
-
-static void shorten(apr_interval_time_t *part, apr_interval_time_t whole)
-{
-    if (*part > whole) {
-        *part = whole;
-    }
-}
-
-/* No part of a request has more time than the whole. */
-static void fit_timeouts(users_settings *settings)
-{
-    shorten(&settings->db_timeout, settings->request_timeout);
-    shorten(&settings->db_acquire_timeout, settings->request_timeout);
-    shorten(&settings->db_connect_timeout, settings->db_acquire_timeout);
-}
-
-static const char *first_path(const users_settings *settings)
-{
-    return APR_ARRAY_IDX(settings->endpoints, 0, users_location).path;
-}
-
-int users_directives_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
-{
-    (void)pconf;
-    (void)plog;
-    (void)ptemp;
-    for (; s; s = s->next) {
-        users_settings *settings = users_settings_of(s);
-
-        fill_in_defaults(settings, s);
-        fit_timeouts(settings);
-        if (settings->endpoints->nelts && !settings->conninfo) {
-            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
-                         "UsersEndpoint of <Location \"%s\"> needs a UsersDB in the server or "
-                         "virtual host %s",
-                         first_path(settings), s->server_hostname);
-            return !OK;
-        }
-        if (settings->db_keep > settings->db_max) {
-            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
-                         "UsersDBKeep (%d) must not be above UsersDBMax (%d)", settings->db_keep,
-                         settings->db_max);
-            return !OK;
-        }
-        if (settings->token_source == USERS_TOKENS_ENVIRONMENT && !settings->token_application) {
-            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
-                         "UsersTokenSource environment needs a UsersTokenApplication in the server "
-                         "or virtual host %s",
-                         s->server_hostname);
-            return !OK;
-        }
-    }
-    return OK;
-}
-
-/*
- * Run the program of a conninfo's password=exec:PROGRAM, once for each conninfo: virtual
- * hosts that inherit it share what it printed. Returns false where it printed nothing.
- */
-static bool run_password_program(users_settings *settings, apr_hash_t *printed, apr_pool_t *pool)
-{
-    PQconninfoOption *options = PQconninfoParse(settings->conninfo, NULL);
-    const char *password = options ? option(options, "password") : NULL;
-    bool good = true;
-
-    if (password && strncmp(password, EXEC_PREFIX, strlen(EXEC_PREFIX)) == 0) {
-        settings->password = apr_hash_get(printed, settings->conninfo, APR_HASH_KEY_STRING);
-        if (!settings->password) {
-            char **argv;
-
-            if (apr_tokenize_to_argv(password + strlen(EXEC_PREFIX), &argv, pool) == APR_SUCCESS) {
-                settings->password = ap_get_exec_line(pool, argv[0], (const char *const *)argv);
-            }
-            apr_hash_set(printed, settings->conninfo, APR_HASH_KEY_STRING, settings->password);
-        }
-        good = settings->password && *settings->password;
-    }
-    PQconninfoFree(options);
-    return good;
-}
-
-static bool is_loopback(const apr_sockaddr_t *address)
-{
-    static const unsigned char v6[16] = {[15] = 1};
-
-    if (address->family == APR_INET) {
-        return *(const unsigned char *)address->ipaddr_ptr == 127; /* network byte order */
-    }
-    return address->family == AF_INET6 && memcmp(address->ipaddr_ptr, v6, sizeof(v6)) == 0;
-}
-
-/* Can nobody but this host reach the server? An address with a wildcard is as its listeners. */
-static bool on_loopback_alone(const server_rec *s)
-{
-    for (const ap_listen_rec *l = ap_listeners; l; l = l->next) {
-        bool reaches = !s->addrs; /* the main server answers on every listener */
-
-        for (const server_addr_rec *a = s->addrs; a; a = a->next) {
-            bool port = !a->host_port || a->host_port == l->bind_addr->port;
-
-            reaches |= port && !is_loopback(a->host_addr);
-        }
-        if (reaches && !is_loopback(l->bind_addr)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-int users_directives_note_tls(server_rec *s, apr_pool_t *pool, apr_array_header_t *certificates,
-                              apr_array_header_t *keys)
-{
-    (void)pool;
-    (void)certificates;
-    (void)keys;
-    users_settings_of(s)->tls = true;
-    return DECLINED; /* we have no certificate to add */
-}
-
-int users_directives_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
-{
-    apr_hash_t *printed = apr_hash_make(ptemp);
-
-    (void)plog;
-    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
-        return OK; /* httpd reads its configuration twice at start: this is the rehearsal */
-    }
-    for (; s; s = s->next) {
-        users_settings *settings = users_settings_of(s);
-
-        if (settings->conninfo && !run_password_program(settings, printed, pconf)) {
-            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
-                         "UsersDB: the program of password=exec: printed no password");
-            return !OK;
-        }
-        if (settings->endpoints->nelts && !settings->tls && !on_loopback_alone(s)) {
-            ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
-                         "%s:%u serves %s without TLS: anyone on the way can read tokens and "
-                         "passwords (RFC 6750 section 5.3)",
-                         s->server_hostname, s->port, first_path(settings));
-        }
-    }
-    return OK;
-}

@@ -13,6 +13,7 @@
 #include "handler.h"
 #include "hash.h"
 #include "settings.h"
+#include "startup.h"
 #include "store.h"
 #include "token.h"
 
@@ -22,10 +23,10 @@ static void register_hooks(apr_pool_t *pool)
 
     (void)pool;
     ap_hook_pre_config(users_cache_prepare, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_check_config(users_directives_check, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(users_startup_check, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(users_cache_check, NULL, NULL, APR_HOOK_LAST); /* wants the defaults */
-    ap_hook_ssl_add_cert_files(users_directives_note_tls, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_post_config(users_directives_start, tls_modules, NULL, APR_HOOK_MIDDLE);
+    ap_hook_ssl_add_cert_files(users_startup_note_tls, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(users_startup_run, tls_modules, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_cache_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_cache_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_hash_open, NULL, NULL, APR_HOOK_MIDDLE);

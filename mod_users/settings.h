@@ -4,7 +4,7 @@
  * A server (the main one or a virtual host) has one users_settings; a <Location> has one
  * users_location. While the configuration is read, zero means "unset", which no directive
  * can set, so that a virtual host inherits what it leaves out and can set a default back. When the
- * configuration is complete, users_directives_check() fills in the defaults: from then on
+ * configuration is complete, users_startup_check() fills in the defaults: from then on
  * nothing is unset but what may be absent.
  */
 #ifndef USERS_SETTINGS_H
@@ -58,7 +58,7 @@ typedef enum {
 
 /*
  * Every setting of a server, once: type, name, default. Defaults of zero are found by
- * users_directives_check() or stay absent.
+ * users_startup_check() or stay absent.
  */
 /* clang-format off */
 #define USERS_SETTINGS(setting) \
