@@ -60,14 +60,14 @@ is_deeply warned(conf => $everywhere, site => vhost('a.example', $endpoint, '127
 is_deeply warned(conf => $everywhere, site => $endpoint), ['localhost'],
     'one for the server without virtual hosts';
 is_deeply warned(
-    modules => [qw(socache_shmcb ssl)],
+    modules => ['ssl'],
     conf    => "$everywhere\nListen 0.0.0.0:8443 https",
     site    => vhost('plain.example', $endpoint, '*:8080')
         . vhost('tls.example', $endpoint . $tls, '*:8443')
     ),
     ['plain.example'], 'none for one with TLS';
 is_deeply warned(
-    modules => [qw(socache_shmcb ssl)],
+    modules => ['ssl'],
     conf    => "$everywhere\nListen 0.0.0.0:8443 https",
     site    => $endpoint . vhost('plain.example', '', '*:8080') . vhost('tls.example', $tls, '*:8443')
     ),
