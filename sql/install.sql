@@ -27,6 +27,7 @@ $$;
 analyze users.country, users.currency, users.language, users.billing_plan, users.account_group,
   users.group_quota;
 \ir contract.sql
+\ir admin.sql
 \ir role.sql
 
 commit;

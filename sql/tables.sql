@@ -266,7 +266,7 @@ create table if not exists users.idempotency (
 create index if not exists idempotency_user_id on users.idempotency (user_id);
 create index if not exists idempotency_credential_id on users.idempotency (credential_id);
 comment on table users.idempotency is
-  'Registrations by Idempotency-Key. Rows older than 24 hours mean nothing and can be deleted at any time.';
+  'Registrations by Idempotency-Key. Rows older than 24 hours mean nothing; usersctl purge deletes them.';
 comment on column users.idempotency.payload_digest is 'SHA-256 of the request in the text form of jsonb';
 comment on column users.idempotency.user_id is 'the account; null only within the transaction that registers it';
 comment on column users.idempotency.credential_id is 'the credential that the last answer carried';

@@ -1,0 +1,178 @@
+#include "usersctl/arguments.h"
+
+#include "core/scope.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define DIGITS  "0123456789"
+#define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+#define TEXT_MAX   255 /* octets */
+#define SECRET_MIN 20  /* characters: SHA-256 alone protects nothing that can be guessed */
+
+static bool has_length(const char *text, size_t min, size_t max)
+{
+    size_t length = strlen(text);
+
+    return length >= min && length <= max;
+}
+
+static bool holds_only(const char *text, const char *characters)
+{
+    return text[strspn(text, characters)] == '\0';
+}
+
+/* Printable ASCII from first on. */
+static bool is_printable(const char *text, unsigned char first)
+{
+    for (; *text; text++) {
+        if ((unsigned char)*text < first || (unsigned char)*text > '~') {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Not blank, of any script, on one line. PostgreSQL checks that it is UTF-8. */
+static bool is_name(const char *text)
+{
+    const char *c;
+
+    for (c = text; *c; c++) {
+        if ((unsigned char)*c < ' ' || *c == '\x7f') {
+            return false;
+        }
+    }
+    return has_length(text, 1, TEXT_MAX) && !holds_only(text, " ");
+}
+
+static bool is_username(const char *text)
+{
+    return is_name(text) && !strchr(text, ':'); /* which ends it in Basic authentication */
+}
+
+static bool is_client_id(const char *text)
+{
+    return has_length(text, 1, TEXT_MAX) && is_printable(text, '!');
+}
+
+/* PostgreSQL reads these as intervals as they are. */
+static bool is_duration(const char *text)
+{
+    size_t digits = strspn(text, DIGITS);
+
+    return digits > 0 && digits <= 6 && text[0] != '0' && text[digits] &&
+           strchr("smhdwy", text[digits]) && text[digits + 1] == '\0';
+}
+
+static bool is_count(const char *text)
+{
+    return text[0] != '0' && has_length(text, 1, 7) && holds_only(text, DIGITS) &&
+           atol(text) <= 1000000;
+}
+
+static bool is_handle(const char *text)
+{
+    return strcmp(text, "-") == 0 ||
+           (has_length(text, 8, 64) && holds_only(text, DIGITS "abcdefABCDEF"));
+}
+
+bool users_argument_is_secret(const char *text)
+{
+    return has_length(text, SECRET_MIN, TEXT_MAX) && is_printable(text, '!');
+}
+
+bool users_argument_is_hash(const char *text)
+{
+    static const char *const others[] = {"$apr1$", "$5$", "$6$", "$y$", "{SHA}"};
+
+    if (strncmp(text, "$2", 2) == 0) { /* bcrypt: $2y$, the cost, $, salt and hash */
+        return has_length(text, 60, 60) && strchr("aby", text[2]) && text[3] == '$' &&
+               strspn(text + 4, DIGITS) == 2 && text[6] == '$' &&
+               holds_only(text + 7, "./" DIGITS LETTERS);
+    }
+    for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
+        if (strncmp(text, others[i], strlen(others[i])) == 0) {
+            return has_length(text, SECRET_MIN, TEXT_MAX) && is_printable(text, '!');
+        }
+    }
+    return false;
+}
+
+#define CLIENT_ID_WANTED "1 to 255 characters of printable ASCII without spaces"
+#define SCOPES_WANTED    "words of printable ASCII with one space between them"
+#define DURATION_WANTED  "a number and one of s, m, h, d, w, y, such as 30d"
+#define COUNT_WANTED     "a number from 1 to 1000000"
+
+const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
+    [USERS_ARG_DB] = {.option = "db",
+                      .operand = "CONNINFO",
+                      .help = "which database: a name, a conninfo string or a URI"},
+    [USERS_ARG_JSON] = {.option = "json", .help = "answer in JSON"},
+    [USERS_ARG_HELP] = {.option = "help", .help = "tell the commands"},
+    [USERS_ARG_VERSION] = {.option = "version", .help = "tell the version"},
+
+    [USERS_ARG_APPLICATION] = {.option = "application",
+                               .operand = "CLIENT_ID",
+                               .help = "the tokens' application",
+                               .accepts = is_client_id,
+                               .wanted = CLIENT_ID_WANTED},
+    [USERS_ARG_CLIENT_ID] = {.option = "client-id",
+                             .operand = "CLIENT_ID",
+                             .help = "in place of a generated one",
+                             .accepts = is_client_id,
+                             .wanted = CLIENT_ID_WANTED},
+    [USERS_ARG_SCOPES] = {.option = "scopes",
+                          .operand = "SCOPES",
+                          .help = "words with a space between them",
+                          .accepts = users_scope_is_valid,
+                          .wanted = SCOPES_WANTED},
+    [USERS_ARG_DEFAULT_SCOPES] = {.option = "default-scopes",
+                                  .operand = "SCOPES",
+                                  .help = "what a token gets whose request names none",
+                                  .accepts = users_scope_is_valid,
+                                  .wanted = SCOPES_WANTED},
+    [USERS_ARG_USER] = {.option = "user",
+                        .operand = "USER",
+                        .help = "whose: an id or an e-mail address",
+                        .accepts = is_name,
+                        .wanted = "an id or an e-mail address"},
+    [USERS_ARG_USERNAME] = {.option = "username",
+                            .operand = "USERNAME",
+                            .help = "in place of a generated one",
+                            .accepts = is_username,
+                            .wanted = "1 to 255 octets on one line, without a colon"},
+    [USERS_ARG_EXPIRES] = {.option = "expires",
+                           .operand = "DURATION",
+                           .help = "how long it is valid, such as 30d",
+                           .accepts = is_duration,
+                           .wanted = DURATION_WANTED},
+    [USERS_ARG_SECRET] = {.option = "secret", .help = "take the client secret from standard input"},
+    [USERS_ARG_HASH] = {.option = "hash",
+                        .help = "take over the password's hash from standard input"},
+    [USERS_ARG_OLDER_THAN] = {.option = "older-than",
+                              .operand = "DURATION",
+                              .help = "spare what died later than that ago",
+                              .initial = "1d",
+                              .accepts = is_duration,
+                              .wanted = DURATION_WANTED},
+    [USERS_ARG_BATCH] = {.option = "batch",
+                         .operand = "ROWS",
+                         .help = "about how many rows one transaction looks at",
+                         .initial = "10000",
+                         .accepts = is_count,
+                         .wanted = COUNT_WANTED},
+    [USERS_ARG_LIMIT] = {.option = "limit",
+                         .operand = "ROWS",
+                         .help = "show that many",
+                         .initial = "100",
+                         .accepts = is_count,
+                         .wanted = COUNT_WANTED},
+    [USERS_ARG_HANDLE] = {.operand = "HANDLE",
+                          .accepts = is_handle,
+                          .wanted = "8 to 64 hexadecimal digits of the token's digest, or -"},
+    [USERS_ARG_NAME] = {.operand = "NAME",
+                        .accepts = is_name,
+                        .wanted = "1 to 255 octets on one line, not blank"},
+};

@@ -1,0 +1,54 @@
+/* What usersctl's commands take: options and operands, and what each may hold. */
+#ifndef USERS_ARGUMENTS_H
+#define USERS_ARGUMENTS_H
+
+#include <stdbool.h>
+
+typedef enum {
+    USERS_ARG_NONE, /* ends a list of them */
+    USERS_ARG_DB,
+    USERS_ARG_JSON,
+    USERS_ARG_HELP,
+    USERS_ARG_VERSION,
+    USERS_ARG_APPLICATION,
+    USERS_ARG_CLIENT_ID,
+    USERS_ARG_SCOPES,
+    USERS_ARG_DEFAULT_SCOPES,
+    USERS_ARG_USER,
+    USERS_ARG_USERNAME,
+    USERS_ARG_EXPIRES,
+    USERS_ARG_SECRET,
+    USERS_ARG_HASH,
+    USERS_ARG_OLDER_THAN,
+    USERS_ARG_BATCH,
+    USERS_ARG_LIMIT,
+    USERS_ARG_HANDLE,
+    USERS_ARG_NAME,
+    USERS_ARG_DIGEST, /* of a secret; made, never given */
+    USERS_ARG_COUNT
+} users_argument;
+
+#define USERS_BIT(argument) (1u << (argument))
+#define USERS_ARGS_OF_ALL                                                                          \
+    (USERS_BIT(USERS_ARG_DB) | USERS_BIT(USERS_ARG_JSON) | USERS_BIT(USERS_ARG_HELP) |             \
+     USERS_BIT(USERS_ARG_VERSION))
+
+typedef struct {
+    const char *option;  /* its name behind the two dashes; NULL: an operand only */
+    const char *operand; /* what stands for its value; NULL: an option without one */
+    const char *help;
+    const char *initial;           /* the value where none is given; NULL: none */
+    bool (*accepts)(const char *); /* can it hold this value? NULL: any */
+    const char *wanted;            /* what it can hold */
+} users_argument_kind;
+
+/* By users_argument. */
+extern const users_argument_kind users_arguments[USERS_ARG_COUNT];
+
+/* What a client secret or a token that is given to us may be (RFC 6749 appendix A). */
+bool users_argument_is_secret(const char *text);
+
+/* Is it a password's hash of a kind that the module can verify (as in htpasswd)? */
+bool users_argument_is_hash(const char *text);
+
+#endif

@@ -1,0 +1,44 @@
+/* The commands of usersctl: one table that is read to parse, to run and to tell them. */
+#ifndef USERS_COMMANDS_H
+#define USERS_COMMANDS_H
+
+#include "usersctl/arguments.h"
+#include "usersctl/output.h"
+
+#include <apr_pools.h>
+#include <libpq-fe.h>
+
+#define USERS_PARAMETERS_MAX 6
+
+typedef struct users_invocation users_invocation;
+
+typedef struct {
+    const char *noun;
+    const char *verb;       /* NULL: none */
+    users_argument operand; /* NONE: none */
+    unsigned required;      /* options, as bits */
+    unsigned optional;
+    bool needs_one; /* of the optional ones, lest it does too much */
+    const char *summary;
+
+    users_exit (*run)(users_invocation *);
+    const char *function; /* of users_admin */
+    users_argument parameters[USERS_PARAMETERS_MAX + 1];
+
+    users_argument made; /* generated where it isn't given; NONE: nothing */
+    const char *secret;  /* what it tells once; NULL: nothing */
+    int secret_octets;   /* random ones */
+} users_command;
+
+/* Ends with one whose noun is NULL. */
+extern const users_command users_commands[];
+
+struct users_invocation {
+    apr_pool_t *pool;
+    const users_command *command;
+    const char *values[USERS_ARG_COUNT]; /* NULL: not given; "" for an option without a value */
+    const char *secret;                  /* to be told; NULL: none */
+    PGconn *db;
+};
+
+#endif

@@ -1,0 +1,139 @@
+#include "usersctl/database.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static PGcancel *to_cancel;
+static volatile sig_atomic_t interrupted;
+
+/* PQcancel is made for signal handlers. What it cancels is rolled back. */
+static void interrupt(int number)
+{
+    char ignored[256];
+
+    (void)number;
+    interrupted = 1;
+    PQcancel(to_cancel, ignored, sizeof(ignored));
+}
+
+bool users_database_interrupted(void)
+{
+    return interrupted;
+}
+
+/* Everybody sees a program's arguments. */
+static bool holds_password(const char *conninfo)
+{
+    PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+    bool found = false;
+
+    for (const PQconninfoOption *o = options; o && o->keyword; o++) {
+        found |= o->val &&
+                 (strcmp(o->keyword, "password") == 0 || strcmp(o->keyword, "sslpassword") == 0);
+    }
+    PQconninfoFree(options);
+    return found;
+}
+
+users_exit users_database_connect(PGconn **db, const char *conninfo)
+{
+    const char *keywords[] = {"dbname", "client_encoding", "fallback_application_name", NULL};
+    const char *values[] = {conninfo, "UTF8", "usersctl", NULL};
+    struct sigaction action = {.sa_handler = interrupt};
+    PGconn *connection;
+
+    *db = NULL;
+    if (conninfo && holds_password(conninfo)) {
+        return users_output_complain(
+            USERS_EXIT_USAGE, "--db must not hold a password, which every user of this machine can "
+                              "see: use passfile=FILE, service=NAME or ~/.pgpass");
+    }
+    /* Defaults behind all that libpq reads, service files too. */
+    setenv("PGDATABASE", "users", 0);
+    setenv("PGCONNECT_TIMEOUT", "10", 0);
+    connection = PQconnectdbParams(keywords, values, 1);
+    if (PQstatus(connection) != CONNECTION_OK) {
+        users_output_complain(USERS_EXIT_FAILED, "%s", PQerrorMessage(connection));
+        PQfinish(connection);
+        return USERS_EXIT_FAILED;
+    }
+    to_cancel = PQgetCancel(connection);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    *db = connection;
+    return USERS_EXIT_DONE;
+}
+
+/* What admin.sql refuses has a SQLSTATE of class 22 or 23, or P0002. */
+static bool is_refusal(const char *sqlstate)
+{
+    return strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0 ||
+           strcmp(sqlstate, "P0002") == 0;
+}
+
+static users_exit complain(const PGconn *db, const PGresult *result)
+{
+    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+    if (interrupted) {
+        return USERS_EXIT_FAILED; /* nobody needs to be told why */
+    }
+    if (!message || !sqlstate) { /* the connection is lost */
+        return users_output_complain(USERS_EXIT_FAILED, "%s", PQerrorMessage(db));
+    }
+    if (is_refusal(sqlstate)) {
+        return users_output_complain(USERS_EXIT_REFUSED, "%s", message);
+    }
+    if (strcmp(sqlstate, "3F000") == 0 || strcmp(sqlstate, "42883") == 0) {
+        return users_output_complain(USERS_EXIT_FAILED,
+                                     "%s: the database \"%s\" needs this version's sql/install.sql",
+                                     message, PQdb(db));
+    }
+    return users_output_complain(USERS_EXIT_FAILED, "%s", message);
+}
+
+users_exit users_database_run(PGconn *db, const char *statement)
+{
+    PGresult *result = PQexec(db, statement);
+    users_exit status = USERS_EXIT_DONE;
+
+    if (PQresultStatus(result) != PGRES_COMMAND_OK) {
+        status = complain(db, result);
+    }
+    PQclear(result);
+    return status;
+}
+
+void users_database_hide_parameters(PGconn *db)
+{
+    const char *superuser = PQparameterStatus(db, "is_superuser");
+
+    if (superuser && strcmp(superuser, "on") == 0) {
+        PQclear(PQexec(db, "set log_parameter_max_length = 0; "
+                           "set log_parameter_max_length_on_error = 0"));
+    }
+}
+
+users_exit users_database_call(PGconn *db, const char *function, const char *const *parameters,
+                               int count, bool json, PGresult **result)
+{
+    static const char placeholders[] = "$1, $2, $3, $4, $5, $6, $7, $8, $9";
+    char statement[256];
+    int length = count ? 4 * count - 2 : 0;
+
+    snprintf(statement, sizeof(statement),
+             "select %s from (select * from users_admin.%s(%.*s)) as answer",
+             json ? "row_to_json(answer)" : "*", function, length, placeholders);
+    *result = PQexecParams(db, statement, count, NULL, parameters, NULL, NULL, 0);
+    if (PQresultStatus(*result) != PGRES_TUPLES_OK) {
+        users_exit status = complain(db, *result);
+
+        PQclear(*result);
+        *result = NULL;
+        return status;
+    }
+    return USERS_EXIT_DONE;
+}

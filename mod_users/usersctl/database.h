@@ -1,0 +1,34 @@
+/* usersctl's way to the database: the functions of sql/admin.sql. */
+#ifndef USERS_DATABASE_H
+#define USERS_DATABASE_H
+
+#include "usersctl/output.h"
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+
+/*
+ * Connect. conninfo: a conninfo string, a URI or a database's name; NULL: what libpq's
+ * environment says. From then on SIGINT and SIGTERM cancel the statement that runs. Complains
+ * where it fails, and *db is then NULL.
+ */
+users_exit users_database_connect(PGconn **db, const char *conninfo);
+
+/* Did a signal come that wants the program to end? */
+bool users_database_interrupted(void);
+
+/* Run a statement without parameters and without an answer. Complains as below. */
+users_exit users_database_run(PGconn *db, const char *statement);
+
+/* Keep parameters out of the server's log, whatever it logs. Only a superuser may say so. */
+void users_database_hide_parameters(PGconn *db);
+
+/*
+ * Call a function of the schema users_admin. parameters: count of them as text, NULL for null;
+ * json: answer with one column, the row in JSON. Complains where it fails, but for a signal, and
+ * *result is then NULL.
+ */
+users_exit users_database_call(PGconn *db, const char *function, const char *const *parameters,
+                               int count, bool json, PGresult **result);
+
+#endif

@@ -1,0 +1,187 @@
+#include "usersctl/output.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#define HANDLE_LENGTH 12 /* digits of a digest that a table shows: 48 bits tell tokens apart */
+
+static int utf8(void)
+{
+    static int encoding = -1;
+
+    if (encoding < 0) {
+        encoding = pg_char_to_encoding("UTF8");
+    }
+    return encoding;
+}
+
+/*
+ * Can a character do more to a terminal than stand there? Control characters, and those that
+ * turn the order of the text around or are not to be seen. Bytes that are not UTF-8 too.
+ */
+static bool is_harmful(const char *text, int length)
+{
+    static const char ranges[][2][4] = {
+        {"\u200b", "\u200f"}, {"\u2028", "\u202e"}, {"\u2060", "\u206f"}, {"\ufeff", "\ufeff"}};
+
+    if (length < PQmblen(text, utf8()) || PQdsplen(text, utf8()) < 0) {
+        return true;
+    }
+    for (int i = 1; i < length; i++) {
+        if ((text[i] & 0xc0) != 0x80) {
+            return true; /* a byte that begins another character */
+        }
+    }
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {
+        if (length == 3 && memcmp(text, ranges[i][0], 3) >= 0 &&
+            memcmp(text, ranges[i][1], 3) <= 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Write a text on one line, harmful bytes as \x1b; out NULL: only measure. Returns its width. */
+static int write_text(FILE *out, const char *text)
+{
+    int width = 0;
+
+    while (*text) {
+        int length = PQmblenBounded(text, utf8());
+        bool harmful = is_harmful(text, length);
+
+        width += harmful ? 4 * length : PQdsplen(text, utf8());
+        for (; length > 0; length--, text++) {
+            if (out) {
+                fprintf(out, harmful ? "\\x%02x" : "%c", (unsigned char)*text);
+            }
+        }
+    }
+    return width;
+}
+
+users_exit users_output_complain(users_exit status, const char *format, ...)
+{
+    char line[2048];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    for (size_t end = strlen(line); end > 0 && line[end - 1] == '\n'; end--) {
+        line[end - 1] = '\0';
+    }
+    for (char *c = line; *c; c++) { /* libpq's have several lines */
+        *c = *c == '\n' || *c == '\t' ? ' ' : *c;
+    }
+    fputs("usersctl: ", stderr);
+    write_text(stderr, line);
+    fputc('\n', stderr);
+    return status;
+}
+
+static bool is_digest(const PGresult *result, int column)
+{
+    return strcmp(PQfname(result, column), "digest") == 0;
+}
+
+/* What a table shows in a cell, in memory of the result or in buffer. */
+static const char *cell(const PGresult *result, int row, int column, char buffer[HANDLE_LENGTH + 1])
+{
+    const char *value = PQgetvalue(result, row, column);
+
+    if (PQgetisnull(result, row, column)) {
+        return "-";
+    }
+    if (is_digest(result, column)) {
+        snprintf(buffer, HANDLE_LENGTH + 1, "%s", value);
+        return buffer;
+    }
+    return value;
+}
+
+static int width_of_column(const PGresult *result, int rows, int column)
+{
+    int width = write_text(NULL, PQfname(result, column));
+    char buffer[HANDLE_LENGTH + 1];
+
+    for (int row = 0; row < rows; row++) {
+        int of_cell = write_text(NULL, cell(result, row, column, buffer));
+
+        width = of_cell > width ? of_cell : width;
+    }
+    return width;
+}
+
+void users_output_table(const PGresult *result, int rows)
+{
+    int columns = PQnfields(result);
+    int widths[columns];
+    char buffer[HANDLE_LENGTH + 1];
+
+    for (int column = 0; column < columns; column++) {
+        widths[column] = width_of_column(result, rows, column);
+    }
+    for (int row = -1; row < rows; row++) { /* -1: the names */
+        for (int column = 0; column < columns; column++) {
+            int width = write_text(stdout, row < 0 ? PQfname(result, column)
+                                                   : cell(result, row, column, buffer));
+
+            printf("%*s", column + 1 < columns ? widths[column] - width + 2 : 0, "");
+        }
+        putchar('\n');
+    }
+}
+
+void users_output_record(const PGresult *result, const char *name, const char *value)
+{
+    int columns = PQnfields(result);
+    int width = name ? (int)strlen(name) : 0;
+    char buffer[HANDLE_LENGTH + 1];
+
+    for (int column = 0; column < columns; column++) {
+        int of_name = (int)strlen(PQfname(result, column));
+
+        width = of_name > width ? of_name : width;
+    }
+    for (int column = 0; column < columns; column++) {
+        printf("%-*s  ", width, PQfname(result, column));
+        write_text(stdout, cell(result, 0, column, buffer));
+        putchar('\n');
+    }
+    if (name) {
+        printf("%-*s  %s\n", width, name, value);
+    }
+}
+
+void users_output_json_list(const PGresult *result, int rows)
+{
+    putchar('[');
+    for (int row = 0; row < rows; row++) {
+        printf("%s\n%s", row ? "," : "", PQgetvalue(result, row, 0));
+    }
+    puts(rows ? "\n]" : "]");
+}
+
+void users_output_json(const PGresult *result, const char *name, const char *value)
+{
+    const char *object = PQgetvalue(result, 0, 0);
+
+    if (name) {
+        printf("%.*s,\"%s\":\"%s\"}\n", (int)strlen(object) - 1, object, name, value);
+    } else {
+        puts(object);
+    }
+}
+
+users_exit users_output_finish(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        return users_output_complain(USERS_EXIT_FAILED, "can't write to standard output: %s",
+                                     strerror(errno));
+    }
+    return USERS_EXIT_DONE;
+}

@@ -1,0 +1,430 @@
+-- What usersctl does: the work of an administrator on the tables of a stand-alone installation.
+--
+-- These functions run with the rights of whoever calls them, the owner of the tables or a
+-- superuser, and are granted to nobody. They get secrets as digests only. What they refuse is an
+-- exception of class 22 or 23, or P0002 for what isn't there, and has changed nothing.
+--
+-- In a list p_limit is how many rows at most. USER is an id or an e-mail address.
+
+create schema if not exists users_admin;
+comment on schema users_admin is 'What an administrator does to the accounts, by usersctl.';
+
+-- What they share
+
+create or replace function users_admin.application_id(p_client_id text) returns bigint
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id constant bigint := (select id from users.application where client_id = p_client_id);
+begin
+  if v_id is null and p_client_id is not null then
+    raise no_data_found using message = format('there is no application %s', p_client_id);
+  end if;
+  return v_id;
+end
+$$;
+comment on function users_admin.application_id is
+  'The id of an application, revoked or not, by its client_id; null for null. Refuses one that there is not.';
+
+create or replace function users_admin.user_id(p_user text) returns bigint
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id bigint;
+begin
+  if p_user ~ '^[0-9]{1,18}$' then
+    v_id := (select id from users.account where id = p_user::bigint);
+  else
+    v_id := (select id from users.account where lower(email) = lower(p_user));
+  end if;
+  if v_id is null and p_user is not null then
+    raise no_data_found using message = format('there is no user %s', p_user);
+  end if;
+  return v_id;
+end
+$$;
+comment on function users_admin.user_id is
+  'The id of an account by itself or by its e-mail address; null for null. Refuses one that there is not.';
+
+create or replace function users_admin.scopes(p_scopes text) returns text[]
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select array_agg(scope order by place)
+  from (
+    select scope, min(place) as place
+    from unnest(string_to_array(p_scopes, ' ')) with ordinality as word (scope, place)
+    group by scope
+  ) as scopes
+$$;
+comment on function users_admin.scopes is 'The words of a scope parameter (RFC 6749 section 3.3), each once.';
+
+-- Applications
+
+create or replace function users_admin.add_application(
+  p_name text, p_client_id text, p_secret_digest bytea, p_scopes text, p_default_scopes text)
+returns table (id bigint, name text, client_id text, scopes text, default_scopes text, created_at timestamptz)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_scopes constant text[] := coalesce(users_admin.scopes(p_scopes), '{}');
+  v_default_scopes constant text[] := users_admin.scopes(p_default_scopes);
+begin
+  if not v_default_scopes <@ v_scopes then
+    raise invalid_parameter_value using message = 'the default scopes must be among the scopes';
+  end if;
+  return query
+    insert into users.application as added (name, client_id, secret_digest, scopes, default_scopes)
+    values (p_name, p_client_id, p_secret_digest, v_scopes, v_default_scopes)
+    on conflict (client_id) do nothing
+    returning added.id, added.name, added.client_id, array_to_string(added.scopes, ' '),
+      array_to_string(added.default_scopes, ' '), date_trunc('second', added.created_at);
+  if not found then
+    raise unique_violation using message = format('there is already an application %s', p_client_id);
+  end if;
+end
+$$;
+comment on function users_admin.add_application is
+  'Make an application. p_secret_digest: SHA-256 of its client secret; p_scopes: null for none; '
+  'p_default_scopes: among them, null for all.';
+
+create or replace function users_admin.list_applications(p_limit integer)
+returns table (id bigint, name text, client_id text, scopes text, default_scopes text, created_at timestamptz,
+  revoked_at timestamptz)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select id, name, client_id, array_to_string(scopes, ' '), array_to_string(default_scopes, ' '),
+    date_trunc('second', created_at), date_trunc('second', revoked_at)
+  from users.application
+  order by id
+  limit p_limit
+$$;
+comment on function users_admin.list_applications is 'The applications in the order in which they were made.';
+
+create or replace function users_admin.rotate_secret(p_client_id text, p_secret_digest bytea)
+returns table (id bigint, name text, client_id text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    update users.application set secret_digest = p_secret_digest
+    where application.id = users_admin.application_id(p_client_id) and revoked_at is null
+    returning application.id, application.name, application.client_id;
+  if not found then
+    raise invalid_parameter_value using message = format('the application %s is removed', p_client_id);
+  end if;
+end
+$$;
+comment on function users_admin.rotate_secret is
+  'Give an application another client secret in place of its own. Its tokens stay valid.';
+
+create or replace function users_admin.remove_application(p_client_id text)
+returns table (id bigint, name text, client_id text, outcome text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id constant bigint := users_admin.application_id(p_client_id);
+begin
+  update users.application set revoked_at = now()
+  where application.id = v_id and revoked_at is null;
+  outcome := case when found then 'removed' else 'already removed' end;
+  select application.id, application.name, application.client_id into id, name, client_id
+  from users.application where application.id = v_id;
+  return next;
+end
+$$;
+comment on function users_admin.remove_application is
+  'Revoke an application, and thereby all of its tokens. outcome: removed, already removed.';
+
+-- Tokens
+
+create or replace function users_admin.issue_token(
+  p_digest bytea, p_client_id text, p_scopes text, p_user text, p_lifetime interval)
+returns table (digest text, client_id text, user_id bigint, scopes text, expires_at timestamptz)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_application_id constant bigint := users_admin.application_id(p_client_id);
+  v_user_id constant bigint := users_admin.user_id(p_user);
+  v_scopes constant text[] := users_admin.scopes(p_scopes);
+begin
+  if users_api.issue_token(v_application_id, v_user_id, p_digest, v_scopes, now() + p_lifetime) then
+    return query
+      select encode(token.digest, 'hex'), p_client_id, token.user_id, array_to_string(token.scopes, ' '),
+        date_trunc('second', token.expires_at)
+      from users.token where token.digest = p_digest;
+  elsif exists (select from users.application where id = v_application_id and revoked_at is not null) then
+    raise invalid_parameter_value using message = format('the application %s is removed', p_client_id);
+  elsif v_user_id is null then
+    raise invalid_parameter_value
+      using message = format('the application %s does not hold all of these scopes', p_client_id);
+  else
+    raise invalid_parameter_value using message = format('the user %s is suspended', p_user);
+  end if;
+end
+$$;
+comment on function users_admin.issue_token is
+  'Store a token by its SHA-256. p_user null: the application''s own, for scopes that it holds; p_lifetime null: for ever.';
+
+create or replace function users_admin.list_tokens(p_client_id text, p_user text, p_limit integer)
+returns table (digest text, client_id text, user_id bigint, scopes text, created_at timestamptz,
+  expires_at timestamptz, revoked_at timestamptz)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_custom_plan -- which knows what is null
+as $$
+declare
+  v_application_id constant bigint := users_admin.application_id(p_client_id);
+  v_user_id constant bigint := users_admin.user_id(p_user);
+begin
+  return query
+    select encode(token.digest, 'hex'), application.client_id, token.user_id,
+      array_to_string(token.scopes, ' '), date_trunc('second', token.created_at),
+      date_trunc('second', token.expires_at), date_trunc('second', token.revoked_at)
+    from users.token
+    join users.application on application.id = token.application_id
+    where (v_application_id is null or token.application_id = v_application_id)
+      and (v_user_id is null or token.user_id = v_user_id)
+    order by token.digest -- the only order that has an index
+    limit p_limit;
+end
+$$;
+comment on function users_admin.list_tokens is
+  'Tokens, dead ones too, of an application, of a user, of both, or all (null), by their digests in hexadecimal.';
+
+create or replace function users_admin.revoke_token(p_prefix text)
+returns table (digest text, outcome text)
+language plpgsql set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_first constant bytea := decode(rpad(p_prefix, 64, '0'), 'hex');
+  v_last constant bytea := decode(rpad(p_prefix, 64, 'f'), 'hex');
+  v_digests constant bytea[] := array(
+    select token.digest from users.token
+    where token.digest between v_first and v_last
+    limit 2);
+begin
+  if cardinality(v_digests) = 0 then
+    raise no_data_found using message = 'there is no such token';
+  elsif cardinality(v_digests) > 1 then
+    raise invalid_parameter_value
+      using message = format('more than one token begins with %s: give more of its digest', p_prefix);
+  end if;
+  update users.token set revoked_at = now()
+  where token.digest = v_digests[1] and revoked_at is null;
+  outcome := case when found then 'revoked' else 'already revoked' end;
+  digest := encode(v_digests[1], 'hex');
+  return next;
+end
+$$;
+comment on function users_admin.revoke_token is
+  'End the one token whose digest begins with these hexadecimal digits. outcome: revoked, already revoked.';
+
+create or replace function users_admin.revoke_tokens(p_client_id text, p_user text)
+returns table (revoked bigint)
+language plpgsql set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_application_id constant bigint := users_admin.application_id(p_client_id);
+  v_user_id constant bigint := users_admin.user_id(p_user);
+begin
+  if v_application_id is null and v_user_id is null then
+    raise invalid_parameter_value using message = 'neither an application nor a user is named';
+  end if;
+  update users.token set revoked_at = now()
+  where (v_application_id is null or application_id = v_application_id)
+    and (v_user_id is null or user_id = v_user_id)
+    and revoked_at is null
+    and (expires_at is null or expires_at > now());
+  get diagnostics revoked = row_count;
+  return next;
+end
+$$;
+comment on function users_admin.revoke_tokens is
+  'End all tokens of an application, of a user, or of a user with an application. revoked: how many were live.';
+
+-- Credentials
+
+create or replace function users_admin.add_credential(
+  p_user text, p_username text, p_secret_digest bytea, p_secret_hash text)
+returns table (user_id bigint, username text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    insert into users.credential as added (user_id, username, secret_digest, secret_hash)
+    values (users_admin.user_id(p_user), p_username, p_secret_digest, p_secret_hash)
+    on conflict on constraint credential_username_key do nothing
+    returning added.user_id, added.username;
+  if not found then
+    raise unique_violation using message = format('there is already a credential %s', p_username);
+  end if;
+end
+$$;
+comment on function users_admin.add_credential is
+  'Give a user API credentials. Either p_secret_digest, SHA-256 of a generated password, or p_secret_hash, of a password '
+  'from elsewhere in a form that apr_password_validate() knows; null the other.';
+
+create or replace function users_admin.list_credentials(p_user text, p_limit integer)
+returns table (username text, user_id bigint, kind text, created_at timestamptz, revoked_at timestamptz)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_user_id constant bigint := users_admin.user_id(p_user);
+begin
+  return query
+    select credential.username, credential.user_id,
+      case when secret_hash is null then 'generated' else 'hash' end,
+      date_trunc('second', credential.created_at), date_trunc('second', credential.revoked_at)
+    from users.credential
+    where v_user_id is null or credential.user_id = v_user_id
+    order by credential.username
+    limit p_limit;
+end
+$$;
+comment on function users_admin.list_credentials is
+  'API credentials, revoked ones too, of a user or of all (null). kind: generated, or hash for one taken over from elsewhere.';
+
+create or replace function users_admin.revoke_credential(p_username text)
+returns table (username text, user_id bigint, outcome text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update users.credential set revoked_at = now()
+  where credential.username = p_username and revoked_at is null;
+  outcome := case when found then 'revoked' else 'already revoked' end;
+  select credential.username, credential.user_id into username, user_id
+  from users.credential where credential.username = p_username;
+  if not found then
+    raise no_data_found using message = format('there is no credential %s', p_username);
+  end if;
+  return next;
+end
+$$;
+comment on function users_admin.revoke_credential is
+  'End API credentials by their user name. outcome: revoked, already revoked.';
+
+-- Users
+
+create or replace function users_admin.show_user(p_user text)
+returns table (id bigint, email text, fname text, lname text, company_name text, client_id text, external_id text,
+  live_tokens bigint, live_credentials bigint, created_at timestamptz, updated_at timestamptz,
+  suspended_at timestamptz)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select account.id, email, fname, lname, company_name, application.client_id, external_id,
+    (select count(*) from users_api.token where user_id = account.id),
+    (select count(*) from users_api.credential where user_id = account.id),
+    date_trunc('second', account.created_at), date_trunc('second', updated_at),
+    date_trunc('second', suspended_at)
+  from users.account
+  left join users.application on application.id = account.application_id
+  where account.id = users_admin.user_id(p_user)
+$$;
+comment on function users_admin.show_user is
+  'What an administrator wants to know of an account. client_id: the application that registered it.';
+
+create or replace function users_admin.suspend_user(p_user text)
+returns table (id bigint, email text, outcome text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id constant bigint := users_admin.user_id(p_user);
+begin
+  update users.account set suspended_at = now()
+  where account.id = v_id and suspended_at is null;
+  outcome := case when found then 'suspended' else 'already suspended' end;
+  select account.id, account.email into id, email from users.account where account.id = v_id;
+  return next;
+end
+$$;
+comment on function users_admin.suspend_user is
+  'Have the owner of an account refused, whatever the credential. outcome: suspended, already suspended.';
+
+create or replace function users_admin.resume_user(p_user text)
+returns table (id bigint, email text, outcome text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id constant bigint := users_admin.user_id(p_user);
+begin
+  update users.account set suspended_at = null
+  where account.id = v_id and suspended_at is not null;
+  outcome := case when found then 'resumed' else 'not suspended' end;
+  select account.id, account.email into id, email from users.account where account.id = v_id;
+  return next;
+end
+$$;
+comment on function users_admin.resume_user is
+  'End the suspension of an account. outcome: resumed, not suspended.';
+
+-- Purging
+--
+-- A batch is a stretch of the table's pages, not of an index: the whole is one pass over the table
+-- in the order in which it lies on disk, needs no index on times that every insert would pay for,
+-- and writes each page once, where dead tokens in the order of their digests would be all over it.
+-- A page that is half empty makes its batch smaller, so that a batch's time is bounded in any case.
+-- The scan by a range of ctid is PostgreSQL 14's; before, each batch reads the whole table.
+
+create or replace function users_admin.page_or_end(p_table regclass, p_page bigint) returns bigint
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select p_page where p_page < pg_relation_size(p_table) / current_setting('block_size')::bigint
+$$;
+comment on function users_admin.page_or_end is 'A page of a table, null where the table ends before it.';
+
+create or replace function users_admin.purge_tokens(p_page bigint, p_rows integer, p_older_than interval)
+returns table (next_page bigint, purged bigint)
+language plpgsql set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off -- lest a batch reads the whole table
+  set jit = off -- which those costs would start
+as $$
+declare
+  v_dead_before constant timestamptz := now() - p_older_than;
+  v_removed constant bigint[] := array(select id from users.application where revoked_at < v_dead_before);
+  v_end constant bigint := p_page + greatest(p_rows / 50, 1); -- that many fit on a page
+  v_from constant tid := format('(%s,0)', p_page);
+  v_to constant tid := format('(%s,0)', v_end);
+begin
+  delete from users.token where ctid = any (array(
+    select ctid from users.token
+    where ctid >= v_from and ctid < v_to
+      and (expires_at < v_dead_before or revoked_at < v_dead_before or application_id = any (v_removed))
+    for update skip locked));
+  get diagnostics purged = row_count;
+  next_page := users_admin.page_or_end('users.token', v_end);
+  return next;
+end
+$$;
+comment on function users_admin.purge_tokens is
+  'Delete the tokens that died (expired, revoked, or with their application) longer ago than p_older_than, among about '
+  'p_rows from p_page of the table on; 0 is the first. next_page: where to go on, null at the end. One that someone has '
+  'locked is left to the next time.';
+
+create or replace function users_admin.purge_idempotency(p_page bigint, p_rows integer)
+returns table (next_page bigint, purged bigint)
+language plpgsql set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off -- lest a batch reads the whole table
+  set jit = off -- which those costs would start
+as $$
+declare
+  v_end constant bigint := p_page + greatest(p_rows / 50, 1); -- that many fit on a page
+  v_from constant tid := format('(%s,0)', p_page);
+  v_to constant tid := format('(%s,0)', v_end);
+begin
+  delete from users.idempotency where ctid = any (array(
+    select ctid from users.idempotency
+    where ctid >= v_from and ctid < v_to and created_at <= now() - interval '24 hours'
+    for update skip locked));
+  get diagnostics purged = row_count;
+  next_page := users_admin.page_or_end('users.idempotency', v_end);
+  return next;
+end
+$$;
+comment on function users_admin.purge_idempotency is
+  'Delete the records of Idempotency-Keys that mean nothing any more, as users_admin.purge_tokens does tokens.';
+
+-- PostgreSQL lets everybody execute a new function.
+revoke execute on all functions in schema users_admin from public;
