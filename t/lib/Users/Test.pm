@@ -23,7 +23,7 @@ logged is tested too.
     my $server = Users::Test->new(databases => ['second']);
 
 makes a PostgreSQL cluster with the database C<users> and more of the same, each with the
-demo's accounts; their tokens are the constants C<READ_TOKEN> (user 1, profile_read),
+demo's account; its tokens are the constants C<READ_TOKEN> (user 1, profile_read),
 C<UPDATE_TOKEN> (user 1, profile_update), C<FULL_TOKEN> (user 1, both), C<REGISTER_TOKEN>,
 C<CLIENT_ID> and C<CLIENT_SECRET>.
 

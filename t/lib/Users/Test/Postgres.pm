@@ -35,7 +35,11 @@ All that run end with the test.
 =cut
 
 use v5.36;
+use Cwd            qw(abs_path);
+use File::Basename qw(dirname);
 use Users::Test::Process qw(run wait_until);
+
+my $FIXTURE = abs_path(dirname(__FILE__)) . '/fixture.sql';
 
 my ($BIN) = sort { ($b =~ m{/(\d+)/bin})[0] <=> ($a =~ m{/(\d+)/bin})[0] }
     glob '/usr/lib/postgresql/*/bin';
@@ -161,11 +165,12 @@ sub sql ($self, $database, $sql, %variables) {
     return $self->_psql($database, \%variables, $script);
 }
 
-# Make a database with the contract, and the demo's accounts with these tokens.
+# Make a database with the contract, the demo's account, and fixture.sql with these variables.
 sub install ($self, $database, $source, %tokens) {
     $self->sql('postgres', "create database $database");
     $self->_psql($database, {}, "$source/install.sql");
-    $self->_psql($database, \%tokens, "$source/demo.sql");
+    $self->_psql($database, {}, "$source/demo.sql");
+    $self->_psql($database, \%tokens, $FIXTURE);
 }
 
 sub _psql ($self, $database, $variables, $script) {
