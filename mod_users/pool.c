@@ -282,13 +282,13 @@ static users_db_status borrow(users_pool *pool, apr_time_t deadline, users_conne
     return status;
 }
 
+/* Who can't open another one, as where PostgreSQL has too many, waits for one that is open. */
 users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
                                    users_connection **connection)
 {
     users_db_status status;
 
-    do { /* who could not open another one, as PostgreSQL has too many, waits for one that is open
-          */
+    do {
         status = borrow(pool, deadline, connection);
     } while (status == USERS_DB_UNREACHABLE && !users_pool_is_away(pool));
     return status;

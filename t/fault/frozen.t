@@ -8,9 +8,6 @@ my $server = Users::Test::Fault->new;
 $server->start_child(max => 2);
 $server->allow_log(qr/the database (?:can't be reached|is back)/);
 
-# A statement's time-out, and the same once more for what may be repeated.
-my $ENOUGH = 0.6 + SLACK;
-
 subtest 'a backend' => sub {
     for my $case ([504, GET], [504, PATCH]) {
         my ($status, @request) = @$case;
@@ -19,7 +16,7 @@ subtest 'a backend' => sub {
         kill STOP => @frozen;
         my ($answer, $seconds) = $server->timed(@request);
         is $answer->{status}, $status, "... when it is frozen: $status";
-        cmp_ok $seconds, '<', $ENOUGH, '... within UsersDBTimeout';
+        cmp_ok $seconds, '<', 0.6 + SLACK, '... within UsersDBTimeout';
         is $server->request(@request)->{status}, 200, '... the next one has another connection'
             for @frozen;
         kill CONT => @frozen;
@@ -41,8 +38,8 @@ subtest 'all of it' => sub {
     @answers = $server->end_load($load);
     cmp_ok @answers, '>', 50, 'then requests are refused at once';
     kill CONT => @all;
-    cmp_ok $server->wait_for_answer(200, GET), '<', 1, 'within a second of its return GET succeeds';
-    cmp_ok $server->wait_for_answer(200, PATCH), '<', 1, '... and PATCH';
+    cmp_ok $server->wait_for_answer(200, GET), '<', 1 + SLACK, 'within a second of its return GET succeeds';
+    cmp_ok $server->wait_for_answer(200, PATCH), '<', 1 + SLACK, '... and PATCH';
 };
 
 done_testing;

@@ -61,6 +61,28 @@ subtest 'UsersDBPrepare off needs no setting of PgBouncer' => sub {
         SQL
 };
 
+subtest 'nothing is left in a session' => sub {
+    $server->sql(<<~'SQL');
+        create table public.seen (prepared text);
+        create function public.see() returns trigger language plpgsql security definer as $$
+          begin
+            insert into public.seen select string_agg(name, ' ' order by name) from pg_prepared_statements;
+            return new;
+          end $$;
+        create trigger see before update on users.account
+          for each row execute function public.see();
+        SQL
+    for my $case (['off', ''], ['on', 'find_token update_account']) {
+        my ($prepare, $prepared) = @$case;
+        start_httpd($prepare, max => 1, conninfo => $server->conninfo);
+        $server->sql('delete from public.seen');
+        is $server->request(PATCH)->{status}, 200, "UsersDBPrepare $prepare";
+        is $server->sql('select prepared from public.seen'), $prepared,
+            '... prepares ' . ($prepared || 'nothing');
+    }
+    $server->sql('drop trigger see on users.account');
+};
+
 subtest 'a transaction has the time-outs of the role' => sub {
     $server->sql("alter role mod_users set statement_timeout = '300ms'");
     $server->sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'mod_users'");
@@ -82,7 +104,7 @@ subtest 'PostgreSQL restarts behind the pooler' => sub {
     $server->postgres->start;
     my $seconds = $server->wait_for_answer(200, GET);
     note sprintf 'good again after %.3f s', $seconds;
-    cmp_ok $seconds, '<', 5, 'it heals soon after';
+    cmp_ok $seconds, '<', 5 + SLACK, 'it heals soon after';
     is $server->request(PATCH)->{status}, 200, '... for changes too';
 };
 
@@ -91,7 +113,8 @@ subtest 'the pooler restarts' => sub {
     end($pid);
     is_unavailable($server->request(GET), 'without it');
     start_bouncer();
-    cmp_ok $server->wait_for_answer(200, GET), '<', 1, 'with it requests succeed within a second';
+    cmp_ok $server->wait_for_answer(200, GET), '<', 1 + SLACK,
+        'with it requests succeed within a second';
 };
 
 subtest 'options of an administrator must be ignored by the pooler' => sub {

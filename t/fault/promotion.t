@@ -33,9 +33,9 @@ is_deeply [grep { $_ != 200 && $_ != 503 } keys %count], [], 'all that fails is 
 my @before = grep { $_->{at} < $killed && $_->{status} != 200 } @answers;
 is @before, 0, 'nothing fails before the primary has died';
 my ($good) = grep { $_->{at} > $promoted && $_->{status} == 200 } @answers;
-cmp_ok $good->{at} - $promoted, '<', 5, 'within five seconds of the promotion requests succeed';
+cmp_ok $good->{at} - $promoted, '<', 5 + SLACK, 'within five seconds of the promotion requests succeed';
 my ($last) = grep { $_->{status} != 200 } reverse @answers;
-cmp_ok $last->{at} - $promoted, '<', 5, '... and all of them do';
+cmp_ok $last->{at} - $promoted, '<', 5 + SLACK, '... and all of them do';
 note sprintf 'good again %.3f s after the promotion', $good->{at} - $promoted;
 is $standby->sql('users', "select count(*) > 0 from pg_stat_activity where usename = 'mod_users'"),
     't', 'they go to the new primary';

@@ -32,6 +32,7 @@ subtest 'a slow body' => sub {
 };
 
 subtest 'a slow reader' => sub {
+    $server->start_child(max => 1, acquire => 20, timeout => 20, vhost => 'UsersRequestTimeout 60s');
     $server->sql(<<~'SQL');    # more than the sockets' buffers take
         alter view users_api.account rename to small_account;
         create view users_api.account as select user_id, suspended,
