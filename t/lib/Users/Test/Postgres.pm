@@ -61,7 +61,8 @@ sub new ($class, $dir) {
 
 sub stop_all () {
     for my $self (grep { $_->running } @all) {
-        eval { $self->stop('immediate') };    # it may have been killed
+        CORE::kill CONT => $self->_processes;    # who is frozen does not end
+        eval { $self->stop('immediate') };       # it may have been killed
     }
 }
 
@@ -126,10 +127,15 @@ sub restart ($self, $mode = 'fast') {
 }
 
 sub kill ($self) {
-    my $pid   = $self->pid;
-    my @group = map { /^(\d+) / ? $1 : () } split /\n/, `ps -o pid=,ppid= --ppid $pid` =~ s/^ +//mgr;
-    CORE::kill KILL => $pid;
-    wait_until(sub { !grep { CORE::kill 0 => $_ } $pid, @group }, 'PostgreSQL to end');
+    my @processes = $self->_processes;
+    CORE::kill KILL => $processes[0];
+    wait_until(sub { !grep { CORE::kill 0 => $_ } @processes }, 'PostgreSQL to end');
+}
+
+# The process ids of the postmaster and of its children.
+sub _processes ($self) {
+    my $pid = $self->pid // return;
+    return ($pid, split ' ', Users::Test::Process::slurp("/proc/$pid/task/$pid/children"));
 }
 
 sub dir ($self) { $self->{dir} }
