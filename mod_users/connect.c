@@ -130,7 +130,8 @@ static bool split_conninfo(const users_settings *settings, split *into, apr_pool
             add_option(&into->common, keyword, settings->password);
         } else {
             add_option(&into->common, keyword, value);
-            into->prefer_standby |= value && strcmp(value, "prefer-standby") == 0;
+            into->prefer_standby |= strcmp(keyword, "target_session_attrs") == 0 && value &&
+                                    strcmp(value, "prefer-standby") == 0;
         }
     }
     PQconninfoFree(parsed);

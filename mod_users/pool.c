@@ -435,20 +435,21 @@ static users_db_status execute(users_connection *connection, const users_stateme
     const char *values[statement->parameters];
     int lengths[statement->parameters];
     int formats[statement->parameters];
+    int sent;
 
     for (int i = 0; i < statement->parameters; i++) {
         values[i] = parameters[i].value;
         lengths[i] = parameters[i].length;
         formats[i] = parameters[i].length > 0;
     }
-    if (connection->pool->settings->db_prepare == USERS_FLAG_OFF
-            ? !PQsendQueryParams(connection->pg, statement->sql, statement->parameters, NULL,
-                                 values, lengths, formats, 1)
-            : !PQsendQueryPrepared(connection->pg, statement->name, statement->parameters, values,
-                                   lengths, formats, 1)) {
-        return USERS_DB_LOST;
+    if (connection->pool->settings->db_prepare == USERS_FLAG_OFF) {
+        sent = PQsendQueryParams(connection->pg, statement->sql, statement->parameters, NULL,
+                                 values, lengths, formats, 1);
+    } else {
+        sent = PQsendQueryPrepared(connection->pg, statement->name, statement->parameters, values,
+                                   lengths, formats, 1);
     }
-    return finish(connection, statement, deadline, result);
+    return sent ? finish(connection, statement, deadline, result) : USERS_DB_LOST;
 }
 
 static users_db_status attempt(users_connection *connection, const users_statement *statement,
