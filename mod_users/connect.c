@@ -26,7 +26,7 @@ struct users_hosts {
     apr_interval_time_t timeout; /* of one */
     connect_options *options;    /* one a host of the conninfo, in its order */
     apr_uint32_t count;
-    apr_uint32_t first; /* where to begin: at the one that answered last, or whose turn it is */
+    apr_uint32_t first; /* where to begin: those before it failed last */
 };
 
 /* Connection strings */
@@ -229,12 +229,17 @@ static PGconn *connect_host(const connect_options *host, apr_time_t deadline,
     return NULL;
 }
 
+void users_hosts_pass(users_hosts *hosts, apr_uint32_t host)
+{
+    apr_atomic_cas32(&hosts->first, (host + 1) % hosts->count, host);
+}
+
 /*
  * A host that had no chance, because the caller came late, is not judged. One that failed is
  * not the first next time: else the last of many silent ones would never have its turn.
  */
 users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline, PGconn **pg,
-                                         char reason[USERS_REASON_LENGTH])
+                                         apr_uint32_t *host, char reason[USERS_REASON_LENGTH])
 {
     apr_uint32_t first = apr_atomic_read32(&hosts->first);
     users_connect_status status = USERS_CONNECT_LATE;
@@ -242,27 +247,19 @@ users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline
 
     *pg = NULL;
     for (apr_uint32_t i = 0; i < hosts->count && now < deadline; i++) {
-        apr_uint32_t host = (first + i) % hosts->count;
         apr_interval_time_t chance =
             hosts->timeout < deadline - now ? hosts->timeout : deadline - now;
 
-        *pg = connect_host(&hosts->options[host], now + chance, reason);
+        *host = (first + i) % hosts->count;
+        *pg = connect_host(&hosts->options[*host], now + chance, reason);
         if (*pg) {
-            apr_atomic_set32(&hosts->first, host);
             return USERS_CONNECTED;
         }
         now = users_now();
         if (now < deadline || chance >= hosts->timeout / 2) {
             status = USERS_CONNECT_FAILED;
-            apr_atomic_cas32(&hosts->first, (host + 1) % hosts->count, host);
+            users_hosts_pass(hosts, *host);
         }
     }
     return status;
-}
-
-void users_hosts_pass(users_hosts *hosts)
-{
-    apr_uint32_t first = apr_atomic_read32(&hosts->first);
-
-    apr_atomic_cas32(&hosts->first, (first + 1) % hosts->count, first);
 }

@@ -21,15 +21,15 @@ typedef enum {
 users_hosts *users_hosts_create(apr_pool_t *pool, const users_settings *settings);
 
 /*
- * Connect to the first host that answers as target_session_attrs wants it, the last good one first,
- * each within UsersDBConnectTimeout and all before the deadline. *pg is the caller's, to be
- * finished; NULL where there is none, and reason says why.
+ * Connect to the first host that answers as target_session_attrs wants it, the last good one
+ * first, each within UsersDBConnectTimeout and all before the deadline. *pg is the caller's, to be
+ * finished, and *host the number of its host; NULL where there is none, and reason says why.
  */
 users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline, PGconn **pg,
-                                         char reason[USERS_REASON_LENGTH]);
+                                         apr_uint32_t *host, char reason[USERS_REASON_LENGTH]);
 
-/* The host that answered last was not the right one: begin with the next. */
-void users_hosts_pass(users_hosts *hosts);
+/* This host is not the right one: begin with the next, unless that has been said before. */
+void users_hosts_pass(users_hosts *hosts, apr_uint32_t host);
 
 /* Wait until a socket is ready for these events. False where the deadline came first. */
 bool users_socket_wait(const PGconn *pg, short events, apr_time_t deadline);

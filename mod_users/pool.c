@@ -33,6 +33,7 @@ struct users_pool {
 struct users_connection {
     users_pool *pool;
     PGconn *pg; /* NULL until connected, and after a loss */
+    apr_uint32_t host;
     unsigned generation;
     unsigned prepared; /* bit n: statement n is prepared here */
     bool was_idle;
@@ -69,7 +70,7 @@ static users_db_status open_connection(users_connection *connection, apr_time_t 
         return USERS_DB_UNREACHABLE;
     }
     count_opening(pool, 1);
-    status = users_hosts_connect(pool->hosts, deadline, &connection->pg, reason);
+    status = users_hosts_connect(pool->hosts, deadline, &connection->pg, &connection->host, reason);
     if (status == USERS_CONNECTED) {
         apr_atomic_inc32(&pool->open);
     }
@@ -215,21 +216,17 @@ static unsigned current_generation(users_pool *pool)
     return generation;
 }
 
-/*
- * What killed one connection has killed its idle siblings too: they are closed when next met.
- * Returns whether it is the first of them to be lost.
- */
-static bool lose(users_connection *connection)
+/* What killed one connection has killed its idle siblings too: they are closed when next met. */
+static void lose(users_connection *connection)
 {
     users_pool *pool = connection->pool;
-    bool first;
 
     disconnect(connection);
     apr_thread_mutex_lock(pool->mutex);
-    first = connection->generation == pool->generation;
-    pool->generation += first;
+    if (connection->generation == pool->generation) {
+        pool->generation++;
+    }
     apr_thread_mutex_unlock(pool->mutex);
-    return first;
 }
 
 void users_connection_release(users_connection *connection)
@@ -475,9 +472,10 @@ static users_db_status replace(users_connection *connection, users_db_status unf
 {
     users_pool *pool = connection->pool;
 
-    if (lose(connection) && unfit == USERS_DB_READ_ONLY) {
-        users_hosts_pass(pool->hosts);
+    if (unfit == USERS_DB_READ_ONLY) {
+        users_hosts_pass(pool->hosts, connection->host);
     }
+    lose(connection);
     connection->generation = current_generation(pool);
     connection->is_second = true;
     return open_connection(connection, deadline);
