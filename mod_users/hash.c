@@ -11,11 +11,9 @@
 #include <apr_thread_mutex.h>
 #include <apr_thread_pool.h>
 #include <http_log.h>
-#include <sys/resource.h>
+#include <sched.h>
 
 APLOG_USE_MODULE(users);
-
-#define LOWEST_PRIORITY 19 /* setpriority(2) */
 
 struct users_hashers {
     apr_thread_pool_t *threads;
@@ -56,6 +54,14 @@ void users_hash_open(apr_pool_t *pchild, server_rec *s)
     }
 }
 
+/* On Linux the policy is a thread's own, and one that gave way can't be promoted again. */
+static void give_way(void)
+{
+#ifdef SCHED_IDLE
+    sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0});
+#endif
+}
+
 /* A task of the thread pool. */
 static void *APR_THREAD_FUNC compute(apr_thread_t *thread, void *data)
 {
@@ -63,7 +69,7 @@ static void *APR_THREAD_FUNC compute(apr_thread_t *thread, void *data)
     bool right;
 
     (void)thread;
-    setpriority(PRIO_PROCESS, 0, LOWEST_PRIORITY); /* on Linux it is the thread's own */
+    give_way();
     right = apr_password_validate(c->password, c->hash) == APR_SUCCESS;
     apr_thread_mutex_lock(c->hashers->mutex);
     c->right = right;
