@@ -120,10 +120,27 @@ $$;
 comment on function users.merged_labels is
   'Labels in which each top-level key of p_patch has replaced the one of its name, or removed it by null.';
 
+-- Changes
+--
+-- A connection can die, or not answer in time, between a change and the news of it. The module then
+-- repeats the change on a new connection, and each function makes it once however often that happens,
+-- and returns what became of it. What tells a repeat from another change is a name that the module has
+-- made at random: for a registration that of its credential, which is unique anyway and so costs nothing;
+-- for an update a nonce in a row of its own (users.change), since a later change may stand between a change and
+-- its repeat, and would overwrite a column of the account. The first try may still be running, or not even have
+-- begun, when the repeat comes: whichever is second waits for the other, for the account's row or in a unique
+-- index, and then finds what it has done. A refusal stores nothing, and a repeat is judged anew.
+--
+-- All of that wants the isolation level "read committed", in which a statement sees what those
+-- before it have waited for; role.sql asks for it.
+
 -- PATCH
 
+-- It knew no nonce before; who calls it as before gets one.
+drop function if exists users_api.update_account(bigint, jsonb, jsonb, text[], boolean);
 create or replace function users_api.update_account(
-  p_user_id bigint, p_fields jsonb, p_request jsonb, p_if_match text[], p_store boolean)
+  p_user_id bigint, p_fields jsonb, p_request jsonb, p_if_match text[], p_store boolean,
+  p_nonce uuid default gen_random_uuid())
 returns table (outcome text, faults jsonb, document json)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -133,11 +150,17 @@ declare
   v_account users.account;
   v_labels jsonb;
 begin
-  select * into v_account
-  from users.account
-  where id = p_user_id and suspended_at is null
-  for no key update;
-  if not found then
+  select * into v_account from users.account where id = p_user_id for no key update;
+
+  -- Looked for under the lock, and before anything is judged: the first try has changed the tag.
+  if exists (select from users.change where user_id = p_user_id and nonce = p_nonce) then
+    outcome := 'updated';
+    document := (select account.document from users_api.account where user_id = p_user_id);
+    return next;
+    return;
+  end if;
+
+  if v_account.id is null or v_account.suspended_at is not null then
     outcome := 'absent';
     return next;
     return;
@@ -193,6 +216,8 @@ begin
       return next;
       return;
     end;
+    delete from users.change where user_id = p_user_id and created_at < now() - interval '1 hour';
+    insert into users.change (user_id, nonce) values (p_user_id, p_nonce);
   end if;
 
   outcome := 'updated';
@@ -204,7 +229,9 @@ comment on function users_api.update_account is
   'Change the account p_user_id. '
   'p_fields: the good ones of the request, normalised; p_request: the request itself, of which user.merge_labels counts; '
   'p_if_match: entity tags (opaque part) of which the present one must be one, null for no condition; '
-  'p_store false: judge only, since the request is known to be faulty. '
+  'p_store false: judge only, since the request is known to be faulty; '
+  'p_nonce: a random name of this change: with one that was used on the account within the hour nothing is judged or '
+  'stored again, and the outcome is that of the first time. '
   'outcome: absent (no such account, or suspended), stale (the condition failed), invalid (faults is a list of '
   '{field, text}, which may be empty; nothing is stored), updated (document is the new one).';
 
@@ -308,6 +335,30 @@ comment on function users.claim_key is
   'Take an Idempotency-Key for this transaction. new: it was free or older than 24 hours; repeated: a request with this '
   'payload had it; key_reused: one with another payload had it; under_way: one has it, and did not end within lock_timeout.';
 
+create or replace function users.replace_credential(
+  p_application_id bigint, p_key text, p_username text, p_secret_digest bytea) returns bigint
+language plpgsql
+as $$
+declare
+  v_key constant users.idempotency := (select known from users.idempotency as known
+    where application_id = p_application_id and key = p_key);
+  v_id bigint;
+begin
+  insert into users.credential (user_id, username, secret_digest)
+  values (v_key.user_id, p_username, p_secret_digest)
+  on conflict (username) do nothing -- this is the repeat of a change, see above
+  returning id into v_id;
+  if found then
+    update users.credential set revoked_at = now() where id = v_key.credential_id and revoked_at is null;
+    update users.idempotency set credential_id = v_id
+    where application_id = p_application_id and key = p_key;
+  end if;
+  return v_key.user_id;
+end
+$$;
+comment on function users.replace_credential is
+  'Give the account of an Idempotency-Key another credential in place of the last one, once; returns the account''s id.';
+
 create or replace function users_api.register_account(
   p_application_id bigint, p_fields jsonb, p_request jsonb,
   p_default_currency text, p_default_locale text, p_host_name text, p_conflict boolean,
@@ -343,14 +394,8 @@ begin
     return next;
     return;
   elsif outcome = 'repeated' then
-    update users.credential set revoked_at = now()
-    from users.idempotency
-    where credential.id = idempotency.credential_id
-      and application_id = p_application_id and key = p_idempotency_key
-      and revoked_at is null;
-    v_account.id := (
-      select user_id from users.idempotency
-      where application_id = p_application_id and key = p_idempotency_key);
+    v_account.id := users.replace_credential(
+      p_application_id, p_idempotency_key, p_username, p_secret_digest);
   elsif faults <> '[]' then
     outcome := 'invalid';
   else
@@ -364,6 +409,9 @@ begin
       if p_conflict and not found then
         raise unique_violation using constraint = 'provider_account_pkey';
       end if;
+      insert into users.credential (user_id, username, secret_digest)
+      values (v_account.id, p_username, p_secret_digest)
+      returning id into v_credential_id;
       outcome := 'created';
     exception when unique_violation then -- this block has stored nothing
       get stacked diagnostics v_constraint = constraint_name;
@@ -371,25 +419,32 @@ begin
         when 'account_external_id' then -- taken since we looked
           outcome := 'invalid';
           faults := faults || v_taken;
-        when 'provider_account_pkey' then
+        when 'provider_account_pkey', 'credential_username_key' then
           outcome := 'duplicate';
         else
           raise;
       end case;
     end;
   end if;
-  if outcome in ('invalid', 'duplicate') then
-    delete from users.idempotency
-    where application_id = p_application_id and key = p_idempotency_key;
-    return next;
-    return;
-  end if;
 
-  insert into users.credential (user_id, username, secret_digest)
-  values (v_account.id, p_username, p_secret_digest)
-  returning id into v_credential_id;
-  update users.idempotency set user_id = v_account.id, credential_id = v_credential_id
-  where application_id = p_application_id and key = p_idempotency_key;
+  -- What was in the way may have been the first try of this very registration.
+  if outcome in ('invalid', 'duplicate') then
+    select id, user_id into v_credential_id, v_account.id
+    from users.credential
+    where username = p_username;
+    if found then
+      outcome := 'created';
+    else
+      delete from users.idempotency
+      where application_id = p_application_id and key = p_idempotency_key;
+      return next;
+      return;
+    end if;
+  end if;
+  if outcome = 'created' then
+    update users.idempotency set user_id = v_account.id, credential_id = v_credential_id
+    where application_id = p_application_id and key = p_idempotency_key;
+  end if;
 
   select stored.labels, (select row_to_json(shown) from (select
       id, fname, lname, email, locale, currency, company_name, external_id) shown)
@@ -405,7 +460,8 @@ comment on function users_api.register_account is
   'and user.merge_labels count; p_default_*: where the request names none, or an unknown locale; '
   'p_host_name: the domain of generated addresses, 240 octets at most; '
   'p_conflict: a provider''s user that the application has registered before is a duplicate, and not another account; '
-  'p_username, p_secret_digest: the new credential, the digest being SHA-256; p_idempotency_key: null for none; '
+  'p_username, p_secret_digest: the new credential, the digest being SHA-256; the name is random, and with one that is '
+  'known nothing is stored again: the outcome is that of the first time; p_idempotency_key: null for none; '
   'p_store false: judge only, since the request is known to be faulty. '
   'outcome: created; repeated (the account that this key made before, whose credential the new one replaces); duplicate, '
   'key_reused, under_way (nothing is stored; see users.claim_key); invalid (nothing is stored; faults, which counts only '

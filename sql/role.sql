@@ -22,6 +22,7 @@ comment on role mod_users is 'The web server''s module mod_users: uses the schem
 alter role mod_users set plan_cache_mode = force_generic_plan; -- planning costs more than reading
 alter role mod_users set jit = off;
 alter role mod_users set random_page_cost = 1.1; -- else small tables are scanned for each account
+alter role mod_users set default_transaction_isolation = 'read committed'; -- see contract.sql
 alter role mod_users set statement_timeout = '5s';
 alter role mod_users set lock_timeout = '4s';
 alter role mod_users set idle_in_transaction_session_timeout = '10s';

@@ -270,3 +270,14 @@ comment on table users.idempotency is
 comment on column users.idempotency.payload_digest is 'SHA-256 of the request in the text form of jsonb';
 comment on column users.idempotency.user_id is 'the account; null only within the transaction that registers it';
 comment on column users.idempotency.credential_id is 'the credential that the last answer carried';
+
+create table if not exists users.change (
+  user_id bigint references users.account on delete cascade,
+  nonce uuid,
+  created_at timestamptz not null default now(),
+  primary key (user_id, nonce)
+);
+comment on table users.change is
+  'Changes that accounts'' owners made lately, so that none is made twice. The next change of an account deletes its rows '
+  'older than an hour: no first try hangs for longer. They can be deleted at any time.';
+comment on column users.change.nonce is 'what the web server named the change by: random, and the same when it repeats it';

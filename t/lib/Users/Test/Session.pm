@@ -20,12 +20,23 @@ sub new ($class, $server, $database = 'users') {
 
 # Run SQL to its end, which may be within a transaction. Returns the rows as lines.
 sub sql ($self, $sql) {
+    $self->send($sql);
+    return $self->rows;
+}
+
+# The same in two steps, for SQL that has to wait for something.
+
+sub send ($self, $sql) {
+    $self->{sql} = $sql;
     print { $self->{input} } "$sql;\nselect '$DONE';\n";
     $self->{input}->flush;
+}
+
+sub rows ($self) {
     my $rows = '';
     until ($rows =~ s/^$DONE\n//m) {
-        IO::Select->new($self->{output})->can_read(DEADLINE) or die "does not end: $sql\n";
-        sysread $self->{output}, $rows, 65536, length $rows or die "psql gave up: $sql\n";
+        IO::Select->new($self->{output})->can_read(DEADLINE) or die "does not end: $self->{sql}\n";
+        sysread $self->{output}, $rows, 65536, length $rows or die "psql gave up: $self->{sql}\n";
     }
     chomp $rows;
     return $rows;

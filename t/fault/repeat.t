@@ -1,0 +1,227 @@
+# The contract makes a change once, however often it is asked for under one name: after the
+# first try, while that is under way, and where the first try comes last.
+
+use v5.36;
+use Cwd            qw(abs_path);
+use File::Basename qw(dirname);
+use Users::Test;
+use Users::Test::Session;
+
+my $server   = Users::Test->new;
+my $sessions = 0;
+
+my $application = $server->sql('select id from users.application');
+my $random      = 0;
+
+sub nonce () {
+    return sprintf '00000000-0000-4000-8000-%012d', ++$random;
+}
+
+# A PATCH of user 1's city, as SQL. Options: tag (If-Match), user.
+sub update ($nonce, $city, %option) {
+    my $if_match = $option{tag} ? "array['$option{tag}']" : 'null';
+    my $user     = $option{user} // 1;
+    return <<~SQL =~ s/\s+$//r;
+        select outcome, document #>> '{user,city}' from users_api.update_account($user,
+          '{"city":"$city"}', '{"user":{"city":"$city"}}', $if_match, true, '$nonce')
+        SQL
+}
+
+# A POST, as SQL. Options: key (Idempotency-Key), conflict (UsersDuplicates), user (fields).
+sub registration ($name, %option) {
+    my $fields = join ',', map { qq("$_->[0]":"$_->[1]") } ['fname', 'Jane'], ['lname', 'Roe'],
+        ['provider', 'cpanel'], ['provider_server', 'server.example'],
+        ['provider_username', $option{pair} // $name],
+        map { [$_, $option{user}{$_}] } sort keys $option{user}->%*;
+    my $key      = $option{key} ? "'$option{key}'" : 'null';
+    my $conflict = $option{conflict} ? 'true' : 'false';
+    return <<~SQL =~ s/\s+$//r;
+        select outcome, account ->> 'id', account ->> 'email', labels
+        from users_api.register_account($application, '{$fields}', '{"user":{$fields}}', 'USD', 'en',
+          'users.example', $conflict, '$name', sha256('secret of $name'), $key, true)
+        SQL
+}
+
+sub city () {
+    return $server->sql('select city from users.account where id = 1');
+}
+
+sub tag () {
+    return $server->sql(
+        'select users_api.entity_tag(document) from users_api.account where user_id = 1');
+}
+
+# What there is of a registration: accounts, credentials, pairs.
+sub count_all () {
+    return $server->sql(<<~SQL);
+        select (select count(*) from users.account), (select count(*) from users.credential),
+          (select count(*) from users.provider_account)
+        SQL
+}
+
+sub is_live ($name) {
+    return $server->sql("select count(*) from users_api.credential where username = '$name'");
+}
+
+# Run SQL while the same is under way in an open transaction, which ends so: commit or rollback.
+# Returns what both said.
+sub run_beside ($sql, $end) {
+    my ($first, $second) = map { Users::Test::Session->new($server) } 1, 2;
+    my $rows = $first->sql("begin; $sql");
+    $second->send($sql);
+    wait_until(
+        sub {
+            $server->sql(q(select count(*) from pg_stat_activity where wait_event_type = 'Lock'));
+        },
+        'the second to wait'
+    );
+    $first->sql($end);
+    return ($rows, $second->rows);
+}
+
+subtest 'an update is made once' => sub {
+    my $nonce = nonce();
+    is $server->sql(update($nonce, 'Delft')), 'updated|Delft', 'it is made';
+    my $tag = tag();
+    is $server->sql(update($nonce, 'Delft')), 'updated|Delft', 'a repeat tells the same';
+    is tag(), $tag, 'and changes nothing';
+
+    $server->sql(update(nonce(), 'Leiden'));
+    is $server->sql(update($nonce, 'Delft')), 'updated|Leiden',
+        'after another change it tells of that';
+    is city(), 'Leiden', 'and does not undo it';
+    is $server->sql(update(nonce(), 'Delft')), 'updated|Delft', 'under another nonce it is another';
+};
+
+subtest 'a repeat finds that its first try has changed the tag' => sub {
+    my ($nonce, $tag) = (nonce(), tag());
+    is $server->sql(update($nonce, 'Gouda', tag => $tag)), 'updated|Gouda', 'the first try';
+    is $server->sql(update($nonce, 'Gouda', tag => $tag)), 'updated|Gouda', 'its repeat';
+    is $server->sql(update(nonce(), 'Breda', tag => $tag)), 'stale|', 'another change is stale';
+    is city(), 'Gouda', 'and not made';
+};
+
+subtest 'an update beside its first try' => sub {
+    my $nonce = nonce();
+    my @rows  = run_beside(update($nonce, 'Haarlem', tag => tag()), 'commit');
+    is_deeply \@rows, [('updated|Haarlem') x 2], 'that is made: both tell of it';
+    is $server->sql("select count(*) from users.change where nonce = '$nonce'"), 1, 'it is one';
+
+    @rows = run_beside(update(nonce(), 'Zwolle', tag => tag()), 'rollback');
+    is_deeply \@rows, [('updated|Zwolle') x 2], 'that is not made: the repeat makes it';
+    is city(), 'Zwolle', 'it is there';
+};
+
+subtest 'an account that was suspended since' => sub {
+    my $nonce = nonce();
+    $server->sql(update($nonce, 'Assen'));
+    $server->sql('update users.account set suspended_at = now() where id = 1');
+    is $server->sql(update($nonce, 'Assen')), 'updated|Assen', 'a repeat tells what was made';
+    is $server->sql(update(nonce(), 'Emmen')), 'absent|', 'another change is refused';
+    $server->sql('update users.account set suspended_at = null where id = 1');
+    is $server->sql(update(nonce(), 'X', user => 999)), 'absent|', 'so is one of no account';
+};
+
+subtest 'nonces do not pile up' => sub {
+    $server->sql(update(nonce(), "City $_")) for 1 .. 3;
+    $server->sql("update users.change set created_at = now() - interval '59 minutes'");
+    my $count = $server->sql('select count(*) from users.change');
+    $server->sql(update(nonce(), 'Venlo'));
+    is $server->sql('select count(*) from users.change'), $count + 1, 'those of the hour are kept';
+    $server->sql("update users.change set created_at = now() - interval '61 minutes'");
+    $server->sql(update(nonce(), 'Weert'));
+    is $server->sql('select count(*) from users.change'), 1, 'then the next change deletes them';
+    is $server->sql(update(nonce(), 'Weert', tag => 'other')), 'stale|', 'a refusal';
+    is $server->sql('select count(*) from users.change'), 1, 'leaves none';
+};
+
+# By what stands in a repeat's way when its first try has been made.
+my %registrations = (
+    'of a name alone'     => {},
+    'with an address'     => { user => { email => 'jane@roe.example' } },
+    'with an external_id' => { user => { external_id => 'jane' } },
+    'of a pair once'      => { conflict => 1 },
+    'with a key'          => { key => 'jane' },
+    'with all of it'      => {
+        key      => 'janet',
+        conflict => 1,
+        user     => { email => 'janet@roe.example', external_id => 'janet' },
+    },
+);
+for my $title (sort keys %registrations) {
+    my %option = $registrations{$title}->%*;
+    my $slug   = $title =~ tr/ /-/r;
+
+    subtest "a registration $title is made once" => sub {
+        my $sql   = registration("once-$slug", %option);
+        my $first = $server->sql($sql);
+        like $first, qr/^created\|/, 'it is made';
+        my $count = count_all();
+        my $again = $server->sql($sql);
+        is $again =~ s/^repeated\b/created/r, $first, 'a repeat tells the same';
+        is count_all(), $count, 'and makes nothing';
+        is is_live("once-$slug"), 1, 'its credential is good';
+    };
+
+    for my $end (qw(commit rollback)) {
+        subtest "a registration $title beside its first try: $end" => sub {
+            my %other = %option;
+            $other{key} .= "-$end" if $other{key};
+            $other{user} = { map { $_ => "$end-$option{user}{$_}" } keys $option{user}->%* };
+            my @before = split /\|/, count_all();
+            my @rows   = run_beside(registration("$end-$slug", %other), $end);
+            like $rows[0], qr/^created\|/, 'the first';
+            like $rows[1], qr/^(?:created|repeated)\|/, 'the repeat';
+            is $rows[1] =~ s/^repeated\b/created/r, $rows[0], 'tells the same' if $end eq 'commit';
+            is_deeply [split /\|/, count_all()], [map { $_ + 1 } @before], 'there is one of each';
+            is is_live("$end-$slug"), 1, 'its credential is good';
+        };
+    }
+}
+
+subtest 'a client that repeats its key between a try and its repeat' => sub {
+    my ($first, $second) = map { registration($_, key => 'between', pair => 'between') } qw(try1 try2);
+    my $account = ($server->sql($first) =~ /^created\|(\d+)/)[0];
+    like $server->sql($second), qr/^repeated\|$account\|/, 'gets the same account';
+    like $server->sql($first), qr/^repeated\|$account\|/, 'so does the repeat';
+    is_deeply [map { is_live($_) } qw(try1 try2)], [0, 1],
+        'it does not take from the client what it was given later';
+    like $server->sql($second), qr/^repeated\|$account\|/, 'that one may be repeated too';
+    is_deeply [map { is_live($_) } qw(try1 try2)], [0, 1], 'and stays good';
+};
+
+subtest 'what was refused may be repeated' => sub {
+    my %taken = (
+        'a pair'         => [duplicate => conflict => 1, pair => 'once-of-a-pair-once'],
+        'an external_id' => [invalid   => user => { external_id => 'jane' }],
+    );
+    for my $name (sort keys %taken) {
+        my ($outcome, %option) = $taken{$name}->@*;
+        my $count = count_all();
+        for my $try (1, 2) {
+            like $server->sql(registration('refused', key => 'refused', %option)), qr/^$outcome\|/,
+                "$name, try $try: $outcome";
+        }
+        is count_all(), $count, "$name: nothing is made";
+        is $server->sql(q(select count(*) from users.idempotency where key = 'refused')), 0,
+            "$name: the key is free";
+    }
+};
+
+subtest 'a database without nonces is upgraded' => sub {
+    my $source = $ENV{USERS_SRCDIR} // abs_path(dirname(__FILE__) . '/../..');
+    my $old    = 'users_api.update_account(bigint, jsonb, jsonb, text[], boolean)';
+    $server->sql(<<~SQL);
+        drop table users.change;
+        drop function users_api.update_account;
+        create function $old returns table (outcome text, faults jsonb, document json)
+          language sql as 'select null::text, null::jsonb, null::json';
+        SQL
+    $server->sql("\\i $source/sql/install.sql");
+    is $server->sql(update(nonce(), 'Hoorn')), 'updated|Hoorn', 'it knows nonces then';
+    is $server->sql(<<~SQL), 'updated', 'and who has not been upgraded need not give one';
+        select outcome from users_api.update_account(1, '{"city":"Edam"}', '{}', null, true)
+        SQL
+};
+
+done_testing;
