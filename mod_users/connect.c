@@ -85,7 +85,8 @@ static const char *session_options(const users_settings *settings, const char *o
     return apr_psprintf(pool,
                         "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1"
                         " -c statement_timeout=%" APR_TIME_T_FMT " -c lock_timeout=%" APR_TIME_T_FMT
-                        " -c idle_in_transaction_session_timeout=%" APR_TIME_T_FMT "%s%s",
+                        " -c idle_in_transaction_session_timeout=%" APR_TIME_T_FMT
+                        " -c default_transaction_isolation=read\\ committed%s%s",
                         statement ? statement : 1, lock ? lock : 1, deadline, own ? " " : "",
                         own ? own : "");
 }

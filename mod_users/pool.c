@@ -304,10 +304,15 @@ bool users_connection_was_idle(const users_connection *connection)
 /* Statements */
 
 static const char *const status_names[] = {
-    [USERS_DB_BUSY] = "no connection in time", [USERS_DB_UNREACHABLE] = "no connection",
-    [USERS_DB_LOST] = "connection lost",       [USERS_DB_TIMEOUT] = "deadline exceeded",
-    [USERS_DB_READ_ONLY] = "no changes taken", [USERS_DB_LOCKED] = "locked by another",
-    [USERS_DB_INVALID] = "value refused",      [USERS_DB_FAILED] = "error",
+    [USERS_DB_BUSY] = "no connection in time",
+    [USERS_DB_UNREACHABLE] = "no connection",
+    [USERS_DB_LOST] = "connection lost",
+    [USERS_DB_TIMEOUT] = "deadline exceeded",
+    [USERS_DB_READ_ONLY] = "no changes taken",
+    [USERS_DB_LATE] = "given up by the server",
+    [USERS_DB_CONFLICT] = "undone in favour of another",
+    [USERS_DB_INVALID] = "value refused",
+    [USERS_DB_FAILED] = "error",
 };
 
 /* SQLSTATEs that a value of the request can cause: it is out of range, or no such text. */
@@ -329,11 +334,16 @@ static bool is_read_only(const char *state)
     return strcmp(state, "25006") == 0;
 }
 
-/* It had to wait, or was in the way of, another transaction, and was undone. */
+/* It took too long, or waited too long for another transaction: statement_timeout, lock_timeout. */
+static bool is_late(const char *state)
+{
+    return strcmp(state, "57014") == 0 || strcmp(state, "55P03") == 0;
+}
+
+/* A serialization failure or a deadlock. */
 static bool is_conflict(const char *state)
 {
-    return strcmp(state, "55P03") == 0 || strcmp(state, "40001") == 0 ||
-           strcmp(state, "40P01") == 0;
+    return strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0;
 }
 
 static users_db_status status_of(const users_connection *connection,
@@ -353,11 +363,11 @@ static users_db_status status_of(const users_connection *connection,
         strncmp(state, "57P0", 4) == 0) {
         return USERS_DB_LOST;
     }
-    if (strcmp(state, "57014") == 0) { /* query_canceled: statement_timeout */
-        return USERS_DB_TIMEOUT;
+    if (is_late(state)) {
+        return USERS_DB_LATE;
     }
     if (is_conflict(state)) {
-        return USERS_DB_LOCKED;
+        return USERS_DB_CONFLICT;
     }
     if (is_read_only(state)) {
         return USERS_DB_READ_ONLY;
@@ -502,8 +512,8 @@ users_db_status users_connection_run(users_connection *connection, const users_s
     if (status == USERS_DB_OK) {
         return status;
     }
-    if (status == USERS_DB_LOST) {
-        lose(connection);
+    if (status == USERS_DB_LOST || status == USERS_DB_TIMEOUT) {
+        lose(connection); /* a server that lives gives a statement up before we do */
     } else if (status == USERS_DB_FAILED || status == USERS_DB_READ_ONLY) {
         disconnect(connection); /* its prepared statements may be what is wrong */
     }

@@ -18,7 +18,9 @@ typedef enum {
     USERS_DB_TIMEOUT,     /* the statement exceeded its deadline: it may have run or not */
     USERS_DB_READ_ONLY,   /* the server takes no changes, nor does another: nothing was done */
     USERS_DB_OUTDATED,    /* the session has lost what was prepared: nothing was done */
-    USERS_DB_LOCKED,      /* it waited too long for another transaction and did nothing */
+    USERS_DB_LATE,        /* the server gave the statement up: nothing was done */
+    USERS_DB_CONFLICT,    /* undone in favour of another transaction: it can be tried again */
+    USERS_DB_UNKNOWN,     /* a change (store.h) that was made or not: nobody can tell in time */
     USERS_DB_INVALID,     /* the database refused a value (SQLSTATE class 22): nothing was done */
     USERS_DB_FAILED       /* any other error: nothing was done, and it is in the log */
 } users_db_status;
@@ -68,7 +70,7 @@ void users_connection_release(users_connection *connection);
 /*
  * Run a statement within UsersDBTimeout and before the deadline, as a transaction of its own. On
  * USERS_DB_OK *result is the caller's, to be cleared; otherwise it is NULL. Its columns are in
- * binary format. Where the server takes no changes, or the session has lost what was
+ * binary format, and what it did is committed. Where the server takes no changes, or the session has lost what was
  * prepared, it runs once more, in a fresh one.
  */
 users_db_status users_connection_run(users_connection *connection, const users_statement *statement,

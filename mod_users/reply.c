@@ -170,27 +170,33 @@ int users_reply_oauth_error(request_rec *r, int status, const char *error, const
 
 int users_reply_failure(request_rec *r, users_db_status status, bool is_read, const char **sentence)
 {
+    const char *unavailable = "the service is not available at the moment";
+
     switch (status) {
     case USERS_DB_INVALID:
         *sentence = "the request body has a number that is out of range";
         return HTTP_BAD_REQUEST;
     case USERS_DB_TIMEOUT:
-    case USERS_DB_LOCKED:
+    case USERS_DB_LATE:
         if (is_read) {
             *sentence = "the database did not answer in time";
             return HTTP_GATEWAY_TIME_OUT;
         }
         break;
+    case USERS_DB_UNKNOWN:
+        unavailable = "the outcome is not known: the change may have been made, or not";
+        break;
     case USERS_DB_BUSY:
     case USERS_DB_UNREACHABLE:
     case USERS_DB_READ_ONLY:
     case USERS_DB_LOST:
+    case USERS_DB_CONFLICT:
         break;
     default:
         *sentence = "the request could not be served";
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     apr_table_setn(r->err_headers_out, "Retry-After", RETRY_AFTER);
-    *sentence = "the service is not available at the moment";
+    *sentence = unavailable;
     return HTTP_SERVICE_UNAVAILABLE;
 }

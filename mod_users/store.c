@@ -5,6 +5,7 @@
 #include "settings.h"
 
 #include <apr_atomic.h>
+#include <apr_general.h>
 #include <apr_strings.h>
 #include <arpa/inet.h>
 #include <endian.h>
@@ -63,8 +64,9 @@ static const users_statement find_tokens = {
     1, true};
 static const users_statement update_account = {
     4, "update_account",
-    "select outcome, faults::text, document from users_api.update_account($1, $2, $3, $4, $5)", 5,
-    false};
+    "select outcome, faults::text, document"
+    " from users_api.update_account($1, $2, $3, $4, $5, $6)",
+    6, false};
 static const users_statement register_account = {
     5, "register_account",
     "select outcome, faults::text, account, labels::text"
@@ -92,6 +94,11 @@ static const users_statement revoke_token = {22, "revoke_token",
                                              "select users_api.revoke_token($1, $2)", 2, false};
 static const users_statement introspect_token = {23, "introspect_token",
                                                  "select users_api.introspect_token($1)", 1, true};
+
+#define CONFLICT_REPEATS 3                       /* of a statement that the database undid */
+#define FIRST_PAUSE      apr_time_from_msec(10)  /* between two questions what became of */
+#define LONGEST_PAUSE    apr_time_from_msec(250) /* a change; it doubles */
+#define NONCE_LENGTH     16                      /* octets: a uuid */
 
 /* Databases */
 
@@ -209,8 +216,8 @@ static users_db_status run_once(struct users_database *database, const users_sta
  * NULL.
  *
  * A connection that lay idle can have died unnoticed: then a read runs once more. The loss has
- * closed its idle siblings, so that is on a fresh one. A change may have been committed before its
- * connection was lost, and never runs twice.
+ * closed its idle siblings, so that is on a fresh one. What the database undid in favour of another
+ * transaction runs again, a few times.
  */
 static users_db_status run(struct users_database *database, const users_statement *statement,
                            const users_parameter *parameters, const limits *l, PGresult **result)
@@ -221,7 +228,40 @@ static users_db_status run(struct users_database *database, const users_statemen
     if (status == USERS_DB_LOST && was_idle && statement->reads) {
         status = run_once(database, statement, parameters, l, result, &was_idle);
     }
+    for (int i = 0; status == USERS_DB_CONFLICT && i < CONFLICT_REPEATS; i++) {
+        if (users_now() < l->end) {
+            limits again = {.connection = l->end, .end = l->end};
+
+            status = run_once(database, statement, parameters, &again, result, &was_idle);
+        }
+    }
     return status;
+}
+
+/*
+ * Find out what became of a change that was not heard of, by repeating it: the functions of the
+ * contract make a change of one name once, and tell a repeat what came of it. The repeat itself
+ * can get lost, find no server, or wait in vain for the first try, which goes on: none of that
+ * tells of the first try, and so the question is put until the time is over.
+ */
+static users_db_status settle(struct users_database *database, const users_statement *statement,
+                              const users_parameter *parameters, apr_time_t end, PGresult **result)
+{
+    apr_interval_time_t pause = FIRST_PAUSE;
+    limits l = {.connection = end, .end = end};
+
+    for (;;) {
+        users_db_status status = run(database, statement, parameters, &l, result);
+
+        if (status == USERS_DB_OK || status == USERS_DB_INVALID) {
+            return status;
+        }
+        if (users_now() + pause >= end) {
+            return USERS_DB_UNKNOWN;
+        }
+        apr_sleep(pause);
+        pause = 2 * pause < LONGEST_PAUSE ? 2 * pause : LONGEST_PAUSE;
+    }
 }
 
 /* One request, whoever made the trip. */
@@ -254,6 +294,29 @@ static users_db_status run_for(request_rec *r, const users_statement *statement,
     spend_time(r, &l);
     count_refusal(database, status);
     apr_pool_cleanup_register(r->pool, *result, clear_result, apr_pool_cleanup_null);
+    return status;
+}
+
+/*
+ * The same for a change that has a name of its own (sql/contract.sql). *settled: what came of it
+ * was not heard at once.
+ */
+static users_db_status run_change(request_rec *r, const users_statement *statement,
+                                  const users_parameter *parameters, PGresult **result,
+                                  bool *settled)
+{
+    struct users_database *database = users_settings_of(r->server)->database;
+    limits l = limits_of(r);
+    users_db_status status = run_for(r, statement, parameters, result);
+
+    *settled = status == USERS_DB_LOST || status == USERS_DB_TIMEOUT;
+    if (*settled) {
+        status = settle(database, statement, parameters, l.end, result);
+        apr_pool_cleanup_register(r->pool, *result, clear_result, apr_pool_cleanup_null);
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "the outcome of %s was not heard, and %s",
+                      statement->name,
+                      status == USERS_DB_UNKNOWN ? "could not be found out in time" : "is settled");
+    }
     return status;
 }
 
@@ -607,6 +670,7 @@ users_db_status users_store_update(request_rec *r, apr_int64_t user, const json_
                                    const char *body, const apr_array_header_t *if_match, bool store,
                                    users_change *change)
 {
+    unsigned char nonce[NONCE_LENGTH]; /* the name of this change */
     char *json = json_dumps(fields, JSON_COMPACT);
     users_parameter parameters[] = {
         {apr_psprintf(r->pool, "%" APR_INT64_T_FMT, user), 0},
@@ -614,11 +678,15 @@ users_db_status users_store_update(request_rec *r, apr_int64_t user, const json_
         {body, 0},
         {if_match ? array_of_tags(if_match, r->pool) : NULL, 0},
         {store ? "t" : "f", 0},
+        {(const char *)nonce, NONCE_LENGTH},
     };
     PGresult *result;
-    users_db_status status =
-        json ? run_for(r, &update_account, parameters, &result) : USERS_DB_FAILED;
+    bool settled;
+    users_db_status status = USERS_DB_FAILED;
 
+    if (json && apr_generate_random_bytes(nonce, sizeof(nonce)) == APR_SUCCESS) {
+        status = run_change(r, &update_account, parameters, &result, &settled);
+    }
     free(json);
     return status == USERS_DB_OK ? decode_change(r, result, change) : status;
 }
@@ -645,12 +713,16 @@ users_db_status users_store_register(request_rec *r, apr_int64_t application, co
         {store ? "t" : "f", 0},
     };
     PGresult *result;
+    bool settled;
     users_db_status status =
-        json ? run_for(r, &register_account, parameters, &result) : USERS_DB_FAILED;
+        json ? run_change(r, &register_account, parameters, &result, &settled) : USERS_DB_FAILED;
 
     free(json);
     if (status == USERS_DB_OK) {
         status = decode_change(r, result, change);
+    }
+    if (status == USERS_DB_OK && settled && change->outcome == USERS_CHANGE_UNDER_WAY) {
+        return USERS_DB_UNKNOWN; /* it is our own first try that has the idempotency key */
     }
     if (status == USERS_DB_OK) {
         change->labels = PQgetisnull(result, 0, 3) ? "{}" : text_at(result, 0, 3);

@@ -108,15 +108,23 @@ typedef struct {
 } users_change;
 
 /*
+ * Both changes: one is made once, and what came of it is told, also where the connection was
+ * lost under it. USERS_DB_UNKNOWN: that could not be found out within UsersRequestTimeout.
+ */
+
+/*
  * Update a user's account. fields: users_account_read()'s; body: the request as received, which
  * labels are read from. if_match: tags (const char *) of which the present one must be one; NULL:
- * no condition. store false: judge only. A change is never repeated.
+ * no condition. store false: judge only.
  */
 users_db_status users_store_update(request_rec *r, apr_int64_t user, const json_t *fields,
                                    const char *body, const apr_array_header_t *if_match, bool store,
                                    users_change *change);
 
-/* Register an account for an application, with API credentials of this name and secret's digest. */
+/*
+ * Register an account for an application, with API credentials of this name and secret's digest.
+ * The name must be random: it is that of the change, too.
+ */
 users_db_status users_store_register(request_rec *r, apr_int64_t application, const json_t *fields,
                                      const char *body, const char *idempotency_key,
                                      const char *name,
