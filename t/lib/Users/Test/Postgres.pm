@@ -79,7 +79,7 @@ sub create ($self) {
         fsync = off
         CONF
     $self->_append('pg_ident.conf', map { "users $_\n" } "$ME postgres", "$HTTPD mod_users",
-        $OWNER eq $ME ? () : "$OWNER postgres");
+        $OWNER eq $ME ? () : "$OWNER postgres", $HTTPD eq $ME ? () : "$ME mod_users");
     $self->_write('pg_hba.conf', "local all,replication all peer map=users\n");
     $self->start;
 }
@@ -154,6 +154,11 @@ sub pid ($self) {
 # What the server logged.
 sub log ($self) {
     return Users::Test::Process::slurp("$self->{dir}/log");
+}
+
+# Where it listens.
+sub socket ($self) {
+    return "$self->{dir}/.s.PGSQL.$self->{port}";
 }
 
 # How the module connects to a database.

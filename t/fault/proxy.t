@@ -1,0 +1,319 @@
+# The connection to the database breaks, at every message of every operation and in either
+# direction: what a client was told has happened once, what it was not told at most once.
+
+use v5.36;
+use List::Util  qw(max sum0);
+use Time::HiRes qw(time);
+use Users::Test;
+use Users::Test::Proxy;
+use Users::Test::Session;
+
+my $SLACK = $ENV{USERS_TEST_VALGRIND} ? 10 : 1;    # seconds that a busy machine may take on top
+
+my $server  = Users::Test->new;
+my $proxy   = Users::Test::Proxy->new($server);
+my $session = Users::Test::Session->new($server);
+my $marks   = 0;
+my $deadline;    # seconds that a change may take
+
+# Each request that stores something brings a mark, which is the city of its account. This is
+# how often each was stored.
+$server->sql(<<~SQL);
+    create table public.stored (mark text, user_id bigint);
+    create function public.see() returns trigger language plpgsql as
+      'begin insert into public.stored values (new.city, new.id); return null; end';
+    create trigger see after insert or update on users.account
+      for each row execute function public.see();
+    insert into users.credential (user_id, username, secret_digest)
+      values (1, 'john', sha256('secret of john'));
+    SQL
+
+# Options: acquire and timeout, in seconds. One child with one connection.
+sub start (%option) {
+    $server->stop if $server->pid;
+    $deadline = $option{acquire} + $option{timeout};
+    my $workers = ($ENV{USERS_TEST_MPM} // '') eq 'prefork' ? 1 : 25;
+    $server->start(conf => <<~CONF, vhost => <<~VHOST);
+        StartServers 1
+        ServerLimit 1
+        MaxRequestWorkers $workers
+        <IfModule !mpm_prefork_module>
+          ThreadsPerChild $workers
+          MinSpareThreads 1
+          MaxSpareThreads $workers
+        </IfModule>
+        CONF
+        UsersDB "@{[$proxy->conninfo]}"
+        UsersDBMax 1
+        UsersDBAcquireTimeout @{[1000 * $option{acquire}]}ms
+        UsersDBTimeout @{[1000 * $option{timeout}]}ms
+        VHOST
+    $server->allow_log(qr/server reached MaxRequestWorkers setting/);
+    $server->allow_log(qr/the database (?:can't be reached|is back|is away)/);
+}
+
+sub registration ($mark, $user = {}, @headers) {
+    my %user = (
+        fname             => 'Jane',
+        lname             => 'Roe',
+        city              => $mark,
+        provider_server   => 'server.example',
+        provider_username => $mark,
+        %$user,
+    );
+    return (
+        POST    => '/api/users',
+        token   => REGISTER_TOKEN,
+        headers => [@headers],
+        json    => { user => \%user }
+    );
+}
+
+sub patch ($mark, @headers) {
+    return (
+        PATCH   => '/api/users',
+        token   => FULL_TOKEN,
+        headers => [@headers],
+        json    => { user => { city => $mark } });
+}
+
+# Makes the request with a mark.
+my %operations = (
+    'GET by token'       => sub ($mark) { (GET => '/api/users', token => READ_TOKEN) },
+    'GET by credentials' =>
+        sub ($mark) { (GET => '/api/users', basic => ['john', 'secret of john']) },
+    'PATCH'               => sub ($mark) { patch($mark) },
+    'PATCH with If-Match' => sub ($mark) { patch($mark, 'If-Match' => get()->{headers}{etag}) },
+    'POST'                => sub ($mark) { registration($mark) },
+    'POST of an external_id' => sub ($mark) {
+        registration($mark, { external_id => $mark, email => "$mark\@roe.example" });
+    },
+    'POST with Idempotency-Key' => sub ($mark) { registration($mark, {}, 'Idempotency-Key' => $mark) },
+);
+my %CHANGE = (PATCH => 'update_account', POST => 'register_account');    # as the proxy sees them
+my @changes = grep { /^P/ } sort keys %operations;
+
+sub get () {
+    return $server->request(GET => '/api/users', token => READ_TOKEN);
+}
+
+# How often a mark was stored, once nobody is storing any more.
+sub stored ($mark) {
+    wait_until(
+        sub {
+            !$session->sql(<<~SQL);
+                select count(*) from pg_stat_activity where usename = 'mod_users' and state <> 'idle'
+                SQL
+        },
+        'every statement to end'
+    );
+    return split /\n/, $session->sql("select user_id from public.stored where mark = '$mark'");
+}
+
+# What is wrong with an answer, in words. told: only a success will do.
+sub faults_of ($answer, $mark, $seconds, $told) {
+    my @stored = stored($mark);
+    my $status = $answer->{status};
+    my @faults;
+    push @faults, "$status" if $status !~ /^(?:20[01]|503)$/ || $told && $status == 503;
+    push @faults, "$status after $seconds s" if $seconds > 2 * $deadline + $SLACK;
+    push @faults, 'stored ' . @stored . ' times' if @stored > 1;
+    push @faults, 'without Retry-After' if $status == 503 && !$answer->{headers}{'retry-after'};
+    return @faults if $status == 503;
+
+    my $user = $answer->{json}{user};
+    if ($answer->{method} eq 'GET') {
+        push @faults, 'another account' if $user->{id} != 1;
+    } elsif (@stored != 1 || $stored[0] != $user->{id}) {
+        push @faults, "a $status for what is stored " . @stored . ' times';
+    } elsif ($answer->{method} eq 'PATCH') {
+        push @faults, "city $user->{city}" if $user->{city} ne $mark;
+        push @faults, 'an old tag' if $answer->{headers}{etag} ne get()->{headers}{etag};
+    } else {
+        my $owner = $server->request(GET => '/api/users', basic => [$user->{api}->@{qw(username password)}]);
+        push @faults, 'credentials that are no good'
+            unless $owner->{status} == 200 && $owner->{json}{user}{id} == $user->{id};
+    }
+    return @faults;
+}
+
+# The request of an operation, ready to be sent; its connection is new (cold), or knows its statements.
+sub prepare ($operation, $temperature) {
+    $proxy->tell('pass');
+    my $mark    = 'm' . ++$marks;
+    my @request = $operations{$operation}->($mark);
+    if ($temperature eq 'cold') {
+        $proxy->tell('drop');
+    } else {
+        my %nothing = (json => { user => {} });
+        $server->request(@request, $request[0] eq 'GET' ? () : %nothing);
+    }
+    return ($mark, @request);
+}
+
+# Make a request with a fault. Returns its answer and what is wrong with it and with the
+# next request, which must have its answer at once.
+sub break ($operation, $temperature, $told, @fault) {
+    my ($mark, @request) = prepare($operation, $temperature);
+    $proxy->tell('fault', @fault);
+    my $before = time;
+    my $answer = $server->request(@request);
+    my $took   = time - $before;
+    $proxy->tell('pass');
+    $answer->{method} = $request[0];
+
+    $before = time;
+    my $next   = get();
+    $proxy->tell('thaw');
+    my @faults = faults_of($answer, $mark, $took, $told);
+    push @faults, "the next request gets a $next->{status}" if $next->{status} != 200;
+    push @faults, 'the next request has to wait' if time - $before > $deadline;
+    return ($answer, map { "$temperature, @fault: $_" } @faults);
+}
+
+# How many messages an operation has, by side.
+sub count_messages ($operation, $temperature) {
+    my ($mark, @request) = prepare($operation, $temperature);
+    $proxy->tell('pass');
+    $server->request(@request);
+    my @trace = split ' ', $proxy->tell('trace');
+    return (client => scalar(grep { /^c/ } @trace), server => scalar(grep { /^s/ } @trace));
+}
+
+start(acquire => 3, timeout => 3);
+
+for my $operation (sort keys %operations) {
+    for my $temperature (qw(cold warm)) {
+        subtest "$operation, $temperature: cut at every message" => sub {
+            my %count  = count_messages($operation, $temperature);
+            my @bytes  = $temperature eq 'warm' ? (0, 3, 7) : 0;    # of the next message
+            my $cuts   = 0;
+            my (@faults, %statuses);
+            for my $side (sort keys %count) {
+                for my $messages (0 .. $count{$side}) {
+                    for my $bytes (@bytes) {
+                        my $how = $cuts++ % 2 ? 'reset' : 'close';
+                        my ($answer, @found) =
+                            break($operation, $temperature, 0, $side, $messages, $bytes, $how);
+                        push @faults, @found;
+                        $statuses{ $answer->{status} }++;
+                    }
+                }
+            }
+            is_deeply \@faults, [], "each of $cuts cuts does what it may";
+            cmp_ok sum0(@statuses{grep { $_ < 300 } keys %statuses}), '>', 0, 'some are not noticed';
+        };
+    }
+}
+
+for my $operation (@changes) {
+    my ($method) = split ' ', $operation;
+    subtest "$operation: a cut under the change is not noticed" => sub {
+        my @faults;
+        for my $temperature (qw(cold warm)) {
+            for my $place (map({ [client => $_] } 0 .. 5), map { [server => $_] } 0 .. 6) {
+                for my $bytes (0, 3) {
+                    my $how = $bytes ? 'reset' : 'close';
+                    my ($answer, @found) =
+                        break($operation, $temperature, 1, @$place, $bytes, $how, 'once', $CHANGE{$method});
+                    push @faults, @found;
+                }
+            }
+        }
+        is_deeply \@faults, [], 'the client hears what became of it';
+    };
+}
+
+# Of a prepared statement: Bind Describe Execute Sync; BindComplete RowDescription DataRow
+# CommandComplete ReadyForQuery.
+my %places = (
+    'before it is sent'       => [client => 0, 0],
+    'within its parameters'   => [client => 0, 9],
+    'before Sync'             => [client => 3, 0],
+    'within Sync'             => [client => 3, 2],
+    'before the answer'       => [server => 0, 0],
+    'within the row'          => [server => 2, 9],
+    'before CommandComplete'  => [server => 3, 0],
+    'before ReadyForQuery'    => [server => 4, 0],
+    'within ReadyForQuery'    => [server => 4, 5],
+);
+
+start(acquire => 20, timeout => 0.5);
+for my $operation ('PATCH with If-Match', 'POST of an external_id') {
+    my ($method) = split ' ', $operation;
+    subtest "$operation: the connection falls silent" => sub {
+        # Without Sync the first try ends with its connection only, and till then it has the row.
+        for my $place (grep { !/Sync/ } sort keys %places) {
+            my ($answer, @faults) =
+                break($operation, 'warm', 1, $places{$place}->@*, 'freeze', 'once', $CHANGE{$method});
+            is_deeply \@faults, [], $place;
+        }
+    };
+}
+
+for my $operation (@changes) {
+    my ($method) = split ' ', $operation;
+    subtest "$operation: the first try comes after its repeat" => sub {
+        my ($mark, @request) = prepare($operation, 'warm');
+        $proxy->tell(qw(fault client 0 0), 1.5, 'once', $CHANGE{$method});
+        my $answer = $server->request(@request);
+        like $answer->{status}, qr/^20[01]$/, 'the repeat is made';
+        is stored($mark), 1, 'it is there';
+        wait_until(sub { () = $proxy->tell('trace') =~ /cE/g; }, 'the first try to be sent');
+        wait_until(
+            sub {
+                1 == $session->sql("select count(*) from pg_stat_activity where usename = 'mod_users'");
+            },
+            'the connection of the first try to end'
+        );
+        is stored($mark), 1, 'the first try adds nothing';
+    };
+}
+
+start(acquire => 0.6, timeout => 0.4);
+for my $operation ('PATCH', 'POST') {
+    subtest "$operation: every connection breaks" => sub {
+        my %break = (
+            close  => ['before it is sent', 'before Sync', 'before the answer', 'before ReadyForQuery'],
+            freeze => ['before it is sent', 'before Sync', 'before ReadyForQuery'],
+        );
+        for my $how (sort keys %break) {
+            for my $place ($break{$how}->@*) {
+                my ($answer, @faults) = break($operation, 'warm', 0, $places{$place}->@*, $how, 'always',
+                    $CHANGE{$operation});
+                is_deeply \@faults, [], "$place: $how";
+                is $answer->{status}, 503, "$place: 503";
+                like $answer->{json}{errors}[0], qr/outcome is not known/,
+                    "$place: it says what that means";
+            }
+        }
+    };
+}
+
+start(acquire => 3, timeout => 3);
+subtest 'connections are refused' => sub {
+    for my $operation (sort keys %operations) {
+        my ($mark, @request) = prepare($operation, 'cold');
+        $proxy->tell($_) for qw(drop refuse);
+        my $answer = $server->request(@request);
+        is $answer->{status}, 503, "$operation: 503";
+        $proxy->tell('pass');
+        is stored($mark), 0, "$operation: nothing is stored";
+        wait_until(sub { get()->{status} == 200 }, 'requests to be served');
+    }
+};
+
+subtest 'an answer that is late is awaited' => sub {
+    for my $operation (@changes) {
+        my ($method) = split ' ', $operation;
+        my ($mark, @request) = prepare($operation, 'warm');
+        $proxy->tell(qw(fault server 4 0 0.2 once), $CHANGE{$method});
+        my $before = time;
+        like $server->request(@request)->{status}, qr/^20[01]$/, $operation;
+        cmp_ok time - $before, '>', 0.2, "$operation: it was late";
+        is stored($mark), 1, "$operation: stored";
+        unlike $proxy->tell('trace'), qr/c-/, "$operation: on the same connection";
+    }
+};
+
+done_testing;
