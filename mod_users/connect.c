@@ -213,6 +213,7 @@ static PGconn *connect_host(const connect_options *host, apr_time_t deadline,
     PGconn *pg = PQconnectStartParams(host->keywords, host->values, 0);
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;
 
+    PQsetNoticeReceiver(pg, ignore_notice, NULL);
     while (PQstatus(pg) != CONNECTION_BAD && state != PGRES_POLLING_OK &&
            state != PGRES_POLLING_FAILED) {
         if (!users_socket_wait(pg, state == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline)) {
@@ -221,7 +222,6 @@ static PGconn *connect_host(const connect_options *host, apr_time_t deadline,
         state = PQconnectPoll(pg);
     }
     if (PQstatus(pg) == CONNECTION_OK && PQsetnonblocking(pg, 1) == 0) {
-        PQsetNoticeReceiver(pg, ignore_notice, NULL);
         return pg;
     }
     apr_cpystrn(reason, PQstatus(pg) == CONNECTION_BAD ? PQerrorMessage(pg) : "no answer",
