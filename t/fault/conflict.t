@@ -72,7 +72,7 @@ for my $name (sort keys %code) {
 
 subtest 'they end with the time of the request' => sub {
     $server->stop;
-    $server->start(vhost => "UsersDBAcquireTimeout 100ms\nUsersDBTimeout 400ms");
+    $server->start(vhost => 'UsersRequestTimeout 500ms');
     let_fail(4, '40001');
     $server->sql(<<~SQL);
         create function public.dawdle() returns trigger language plpgsql as
