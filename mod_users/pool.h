@@ -70,8 +70,8 @@ void users_connection_release(users_connection *connection);
 /*
  * Run a statement within UsersDBTimeout and before the deadline, as a transaction of its own. On
  * USERS_DB_OK *result is the caller's, to be cleared; otherwise it is NULL. Its columns are in
- * binary format, and what it did is committed. Where the server takes no changes, or the session has lost what was
- * prepared, it runs once more, in a fresh one.
+ * binary format, and what it did is committed. Where the server takes no changes, or the session
+ * has lost what was prepared, it runs once more, in a fresh one.
  */
 users_db_status users_connection_run(users_connection *connection, const users_statement *statement,
                                      const users_parameter *parameters, apr_time_t deadline,

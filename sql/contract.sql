@@ -122,14 +122,15 @@ comment on function users.merged_labels is
 
 -- Changes
 --
--- A connection can die, or not answer in time, between a change and the news of it. The module then
--- repeats the change on a new connection, and each function makes it once however often that happens,
--- and returns what became of it. What tells a repeat from another change is a name that the module has
--- made at random: for a registration that of its credential, which is unique anyway and so costs nothing;
--- for an update a nonce in a row of its own (users.change), since a later change may stand between a change and
--- its repeat, and would overwrite a column of the account. The first try may still be running, or not even have
--- begun, when the repeat comes: whichever is second waits for the other, for the account's row or in a unique
--- index, and then finds what it has done. A refusal stores nothing, and a repeat is judged anew.
+-- A connection can die, or not answer in time, between a change and the news of it. The module
+-- then repeats the change on a new connection, and each function makes it once however often that
+-- happens, and returns what became of it. What tells a repeat from another change is a name that
+-- the module has made at random: for a registration that of its credential, which is unique
+-- anyway and so costs nothing; for an update a nonce in a row of its own (users.change), since a
+-- later change may stand between a change and its repeat, and would overwrite a column of the
+-- account. The first try may still be running, or not even have begun, when the repeat comes:
+-- whichever is second waits for the other, for the account's row or in a unique index, and then
+-- finds what it has done. A refusal stores nothing, and a repeat is judged anew.
 --
 -- All of that wants the isolation level "read committed", in which a statement sees what those
 -- before it have waited for; role.sql asks for it.

@@ -5,7 +5,7 @@
 
 use v5.36;
 use Digest::SHA qw(sha256_hex);
-use List::Util  qw(max uniq);
+use List::Util  qw(max);
 use Users::Test;
 use Users::Test::Process qw(end slurp spawn);
 
@@ -22,14 +22,16 @@ my %ledger;         # of a writer: the file
 # How often, and for whom, each mark was stored.
 $server->sql(<<~SQL);
     alter system set fsync = on;
-    create table public.stored (number bigint generated always as identity, mark text, user_id bigint);
+    create table public.stored (
+      number bigint generated always as identity, mark text, user_id bigint);
     create function public.see() returns trigger language plpgsql as
       'begin insert into public.stored (mark, user_id) values (new.city, new.id); return null; end';
     create trigger see after insert or update on users.account
       for each row execute function public.see();
     with own as (
       insert into users.account (fname, lname, email, country, currency, locale)
-      select 'John', 'Roe', n || '\@own.example', 'US', 'USD', 'en' from generate_series(1, $WRITERS) n
+      select 'John', 'Roe', n || '\@own.example', 'US', 'USD', 'en'
+      from generate_series(1, $WRITERS) n
       returning id, email
     )
     select users_api.issue_token(application.id, own.id,
@@ -42,7 +44,7 @@ $server->postgres->restart;
 my $accounts = $server->sql('select count(*) from users.account');
 
 $server->start(vhost => "UsersRequestTimeout ${TIMEOUT}s");
-$server->allow_log(qr/\[users:(?:error|warn)\] .* the database (?!refused)/);    # goes away and is back
+$server->allow_log(qr/\[users:(?:error|warn)\] .* the database (?!refused)/);    # goes, is back
 
 # A writer is a process; its standard output is its ledger.
 my %writer = map {
@@ -83,8 +85,9 @@ my @kills = (
 
 # One of the module's.
 sub backend () {
-    return (split /\n/,
-        $server->sql("select pid from pg_stat_activity where usename = 'mod_users' order by random()"))[0];
+    return $server->sql(
+        "select pid from pg_stat_activity where usename = 'mod_users' order by random() limit 1")
+        || undef;
 }
 
 for my $cycle (1 .. $CYCLES) {
@@ -123,12 +126,14 @@ for (split /\n/, $server->sql('select mark, user_id from public.stored order by 
 
 my %count;
 $count{ $_->{status} }++ for @lines;
-diag sprintf '%d times killed: %s; of the 503s %d tell of an unknown outcome, %d were stored', $CYCLES,
+diag sprintf '%d times killed: %s; of the 503s %d tell of an unknown outcome, %d were stored',
+    $CYCLES,
     join(', ', map { "$count{$_} x $_" } sort keys %count),
     scalar(grep { $_->{unknown} } @lines), scalar(grep { !$told{$_} } keys %stored);
 
 sub none ($faulty, $name) {
-    is_deeply [map { join ' ', map { $_ // '' } @$_{qw(operation mark status id)} } @$faulty], [], $name;
+    my @shown = map { join ' ', map { $_ // '' } @$_{qw(operation mark status id)} } @$faulty;
+    is_deeply \@shown, [], $name;
 }
 
 subtest 'what was acknowledged is there once' => sub {
@@ -148,7 +153,8 @@ subtest 'what is there besides was not acknowledged, and is there once' => sub {
     is_deeply [grep { !$asked{$_}{unknown} } grep { !$told{$_} } keys %stored], [],
         'which said that the outcome is not known';
     is $server->sql('select count(*) from users.account') - $accounts,
-        scalar(grep { $asked{$_}{operation} =~ /post|key/ } keys %stored), 'there is no other account';
+        scalar(grep { $asked{$_}{operation} =~ /post|key/ } keys %stored),
+        'there is no other account';
 };
 
 subtest 'the credentials that were told are good' => sub {
@@ -156,8 +162,10 @@ subtest 'the credentials that were told are good' => sub {
         select username, user_id || ' ' || encode(secret_digest, 'hex') from users_api.credential
         SQL
     my @told = values %{ { map { $_->{mark} => $_ } grep { $_->{password} } @acknowledged } };
-    none([grep { ($good{ $_->{username} } // '') ne "$_->{id} " . sha256_hex($_->{password}) } @told],
-        'each pair');
+    my $is_good = sub ($line) {
+        ($good{ $line->{username} } // '') eq "$line->{id} " . sha256_hex($line->{password});
+    };
+    none([grep { !$is_good->($_) } @told], 'each pair');
     is keys %good, (grep { $asked{$_}{operation} =~ /post|key/ } keys %stored), 'one an account';
 };
 

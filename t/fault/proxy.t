@@ -2,7 +2,6 @@
 # direction: what a client was told has happened once, what it was not told at most once.
 
 use v5.36;
-use List::Util  qw(max sum0);
 use Time::HiRes qw(time);
 use Users::Test;
 use Users::Test::Proxy;
@@ -89,7 +88,8 @@ my %operations = (
     'POST of an external_id' => sub ($mark) {
         registration($mark, { external_id => $mark, email => "$mark\@roe.example" });
     },
-    'POST with Idempotency-Key' => sub ($mark) { registration($mark, {}, 'Idempotency-Key' => $mark) },
+    'POST with Idempotency-Key' =>
+        sub ($mark) { registration($mark, {}, 'Idempotency-Key' => $mark) },
 );
 my %CHANGE = (PATCH => 'update_account', POST => 'register_account');    # as the proxy sees them
 my @changes = grep { /^P/ } sort keys %operations;
@@ -103,7 +103,8 @@ sub stored ($mark) {
     wait_until(
         sub {
             !$session->sql(<<~SQL);
-                select count(*) from pg_stat_activity where usename = 'mod_users' and state <> 'idle'
+                select count(*) from pg_stat_activity
+                where usename = 'mod_users' and state <> 'idle'
                 SQL
         },
         'every statement to end'
@@ -131,14 +132,16 @@ sub faults_of ($answer, $mark, $seconds, $told) {
         push @faults, "city $user->{city}" if $user->{city} ne $mark;
         push @faults, 'an old tag' if $answer->{headers}{etag} ne get()->{headers}{etag};
     } else {
-        my $owner = $server->request(GET => '/api/users', basic => [$user->{api}->@{qw(username password)}]);
+        my $pair  = [$user->{api}->@{qw(username password)}];
+        my $owner = $server->request(GET => '/api/users', basic => $pair);
         push @faults, 'credentials that are no good'
             unless $owner->{status} == 200 && $owner->{json}{user}{id} == $user->{id};
     }
     return @faults;
 }
 
-# The request of an operation, ready to be sent; its connection is new (cold), or knows its statements.
+# The request of an operation, ready to be sent; its connection is new (cold), or has its
+# statements prepared (warm).
 sub prepare ($operation, $temperature) {
     $proxy->tell('pass');
     my $mark    = 'm' . ++$marks;
@@ -166,7 +169,7 @@ sub break ($operation, $temperature, $told, @fault) {
     $before = time;
     my $next   = get();
     my $waited = time - $before;
-    if ($temperature eq 'cold' && $next->{status} == 503) {    # no connection came about, a moment ago
+    if ($temperature eq 'cold' && $next->{status} == 503) {    # one could not be opened just now
         wait_until(sub { get()->{status} == 200 }, 'the next attempt to connect');
         $next->{status} = 200;
     }
@@ -177,13 +180,20 @@ sub break ($operation, $temperature, $told, @fault) {
     return ($answer, map { "$temperature, @fault: $_" } @faults);
 }
 
-# How many messages an operation has, by side.
-sub count_messages ($operation, $temperature) {
+# After how many messages of each side an operation is cut, from and to. A connection begins alike
+# for all of them, so that one is enough for that.
+sub places_of ($operation, $temperature) {
     my ($mark, @request) = prepare($operation, $temperature);
     $proxy->tell('pass');
     $server->request(@request);
     my @trace = split ' ', $proxy->tell('trace');
-    return (client => scalar(grep { /^c/ } @trace), server => scalar(grep { /^s/ } @trace));
+    my ($start) = grep { $trace[$_] eq 'sZ' } keys @trace;
+    $start = -1 if $temperature eq 'warm' || $operation eq 'PATCH';
+    my @start = grep { /^s/ } @trace[0 .. $start];
+    return (
+        client => [@start ? 1 : 0, scalar grep { /^c/ } @trace],
+        server => [scalar @start,  scalar grep { /^s/ } @trace],
+    );
 }
 
 start(timeout => 3, request => 5);
@@ -191,12 +201,12 @@ start(timeout => 3, request => 5);
 for my $operation (sort keys %operations) {
     for my $temperature (qw(cold warm)) {
         subtest "$operation, $temperature: cut at every message" => sub {
-            my %count  = count_messages($operation, $temperature);
+            my %places = places_of($operation, $temperature);
             my @bytes  = $temperature eq 'warm' ? (0, 3, 7) : 0;    # of the next message
             my $cuts   = 0;
             my (@faults, %statuses);
-            for my $side (sort keys %count) {
-                for my $messages (0 .. $count{$side}) {
+            for my $side (sort keys %places) {
+                for my $messages ($places{$side}[0] .. $places{$side}[1]) {
                     for my $bytes (@bytes) {
                         my $how = $cuts++ % 2 ? 'reset' : 'close';
                         my ($answer, @found) =
@@ -207,7 +217,7 @@ for my $operation (sort keys %operations) {
                 }
             }
             is_deeply \@faults, [], "each of $cuts cuts does what it may";
-            cmp_ok sum0(@statuses{grep { $_ < 300 } keys %statuses}), '>', 0, 'some are not noticed';
+            ok((grep { $_ < 300 } keys %statuses), 'some are not noticed');
         };
     }
 }
@@ -220,8 +230,8 @@ for my $operation (@changes) {
             for my $place (map({ [client => $_] } 0 .. 5), map { [server => $_] } 0 .. 6) {
                 for my $bytes (0, 3) {
                     my $how = $bytes ? 'reset' : 'close';
-                    my ($answer, @found) =
-                        break($operation, $temperature, 1, @$place, $bytes, $how, 'once', $CHANGE{$method});
+                    my ($answer, @found) = break($operation, $temperature, 1, @$place, $bytes, $how,
+                        'once', $CHANGE{$method});
                     push @faults, @found;
                 }
             }
@@ -250,8 +260,8 @@ for my $operation ('PATCH with If-Match', 'POST of an external_id') {
     subtest "$operation: the connection falls silent" => sub {
         # Without Sync the first try ends with its connection only, and till then it has the row.
         for my $place (grep { !/Sync/ } sort keys %places) {
-            my ($answer, @faults) =
-                break($operation, 'warm', 1, $places{$place}->@*, 'freeze', 'once', $CHANGE{$method});
+            my ($answer, @faults) = break($operation, 'warm', 1, $places{$place}->@*, 'freeze',
+                'once', $CHANGE{$method});
             is_deeply \@faults, [], $place;
         }
     };
@@ -268,7 +278,8 @@ for my $operation (@changes) {
         wait_until(sub { () = $proxy->tell('trace') =~ /cE/g; }, 'the first try to be sent');
         wait_until(
             sub {
-                1 == $session->sql("select count(*) from pg_stat_activity where usename = 'mod_users'");
+                1 == $session->sql(
+                    "select count(*) from pg_stat_activity where usename = 'mod_users'");
             },
             'the connection of the first try to end'
         );
@@ -280,13 +291,13 @@ start(timeout => 0.4, request => 1);
 for my $operation ('PATCH', 'POST') {
     subtest "$operation: every connection breaks" => sub {
         my %break = (
-            close  => ['before it is sent', 'before Sync', 'before the answer', 'before ReadyForQuery'],
+            close  => [grep { /before [^C]/ } sort keys %places],
             freeze => ['before it is sent', 'before Sync', 'before ReadyForQuery'],
         );
         for my $how (sort keys %break) {
             for my $place ($break{$how}->@*) {
-                my ($answer, @faults) = break($operation, 'warm', 0, $places{$place}->@*, $how, 'always',
-                    $CHANGE{$operation});
+                my ($answer, @faults) = break($operation, 'warm', 0, $places{$place}->@*, $how,
+                    'always', $CHANGE{$operation});
                 is_deeply \@faults, [], "$place: $how";
                 is $answer->{status}, 503, "$place: 503";
                 like $answer->{json}{errors}[0], qr/outcome is not known/,

@@ -37,8 +37,8 @@ sub registration ($name, %option) {
     my $conflict = $option{conflict} ? 'true' : 'false';
     return <<~SQL =~ s/\s+$//r;
         select outcome, account ->> 'id', account ->> 'email', labels
-        from users_api.register_account($application, '{$fields}', '{"user":{$fields}}', 'USD', 'en',
-          'users.example', $conflict, '$name', sha256('secret of $name'), $key, true)
+        from users_api.register_account($application, '{$fields}', '{"user":{$fields}}',
+          'USD', 'en', 'users.example', $conflict, '$name', sha256('secret of $name'), $key, true)
         SQL
 }
 
@@ -180,7 +180,8 @@ for my $title (sort keys %registrations) {
 }
 
 subtest 'a client that repeats its key between a try and its repeat' => sub {
-    my ($first, $second) = map { registration($_, key => 'between', pair => 'between') } qw(try1 try2);
+    my ($first, $second) =
+        map { registration($_, key => 'between', pair => 'between') } qw(try1 try2);
     my $account = ($server->sql($first) =~ /^created\|(\d+)/)[0];
     like $server->sql($second), qr/^repeated\|$account\|/, 'gets the same account';
     like $server->sql($first), qr/^repeated\|$account\|/, 'so does the repeat';
