@@ -4,6 +4,7 @@
 # USERS_LEDGER_CYCLES: how often it is killed. "make soak" has a hundred.
 
 use v5.36;
+use Cwd         qw(abs_path);
 use Digest::SHA qw(sha256_hex);
 use List::Util  qw(max);
 use Users::Test;
@@ -11,7 +12,7 @@ use Users::Test::Process qw(end slurp spawn);
 
 my $CYCLES  = $ENV{USERS_LEDGER_CYCLES} // 20;
 my $WRITERS = 8;
-my $TIMEOUT = 5;    # seconds, UsersRequestTimeout
+my $TIMEOUT = 2;    # seconds, UsersRequestTimeout: some outages are longer
 my $SLACK   = 5;    # seconds that a busy machine may take on top
 
 alarm 3600;
@@ -49,7 +50,7 @@ $server->allow_log(qr/\[users:(?:error|warn)\] .* the database (?!refused)/);   
 # A writer is a process; its standard output is its ledger.
 my %writer = map {
     my $file = $server->dir . "/ledger-$_";
-    my @command = ($^X, (map { "-I$_" } grep { !ref } @INC), '-MUsers::Test::Writer', '-e',
+    my @command = ($^X, (map { '-I' . abs_path($_) } grep { -d } @INC), '-MUsers::Test::Writer', '-e',
         'Users::Test::Writer::run(@ARGV)', $server->port, "w$_", FULL_TOKEN, "own-$_",
         REGISTER_TOKEN);
     $ledger{$_} = $file;
@@ -126,10 +127,11 @@ for (split /\n/, $server->sql('select mark, user_id from public.stored order by 
 
 my %count;
 $count{ $_->{status} }++ for @lines;
-diag sprintf '%d times killed: %s; of the 503s %d tell of an unknown outcome, %d were stored',
-    $CYCLES,
+diag sprintf '%d times killed: %s; %d outcomes were settled; %d of the 503s tell of an unknown one, '
+    . '%d of which were stored', $CYCLES,
     join(', ', map { "$count{$_} x $_" } sort keys %count),
-    scalar(grep { $_->{unknown} } @lines), scalar(grep { !$told{$_} } keys %stored);
+    scalar(grep { /is settled/ } $server->error_log), scalar(grep { $_->{unknown} } @lines),
+    scalar(grep { !$told{$_} } keys %stored);
 
 sub none ($faulty, $name) {
     my @shown = map { join ' ', map { $_ // '' } @$_{qw(operation mark status id)} } @$faulty;
