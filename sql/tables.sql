@@ -278,6 +278,6 @@ create table if not exists users.change (
   primary key (user_id, nonce)
 );
 comment on table users.change is
-  'Changes that accounts'' owners made lately, so that none is made twice. The next change of an account deletes its rows '
-  'older than an hour: no first try hangs for longer. They can be deleted at any time.';
+  'Changes that accounts'' owners made lately, so that none is made twice. A change that comes an hour after the last '
+  'one, and one in a hundred besides, deletes the account''s rows older than an hour: no first try hangs for longer. They can be deleted at any time.';
 comment on column users.change.nonce is 'what the web server named the change by: random, and the same when it repeats it';
