@@ -74,12 +74,12 @@ static bool is_letter(char c)
 
 static char upper(char c)
 {
-    return (char)(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
+    return (char)(is_letter(c) ? c & ~' ' : c);
 }
 
 static char lower(char c)
 {
-    return (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+    return (char)(is_letter(c) ? c | ' ' : c);
 }
 
 /*
