@@ -434,11 +434,11 @@ static int pack_digests(users_ticket **tickets, int count, char *array)
 static users_db_status hand_out(PGresult *result, users_ticket **tickets)
 {
     int found = PQntuples(result);
-    shared_rows *rows = found ? malloc(sizeof(*rows)) : NULL;
+    shared_rows *rows = found > 0 ? malloc(sizeof(*rows)) : NULL;
 
     if (!rows) {
         PQclear(result);
-        return found ? USERS_DB_FAILED : USERS_DB_OK;
+        return found > 0 ? USERS_DB_FAILED : USERS_DB_OK;
     }
     *rows = (shared_rows){.result = result};
     for (int row = 0; row < found; row++) {
@@ -497,12 +497,12 @@ static users_db_status find_token_in_company(request_rec *r, const unsigned char
     token_question question = {digest, l.end};
     token_answer answer = {.status = USERS_DB_BUSY};
     users_ticket ticket = {.question = &question, .answer = &answer, .deadline = l.connection};
+    bool answered;
 
     /* a trip ends at the deadline of who leads it; others may have time left for another one */
-    while (users_combine(database->tokens, &ticket) && answer.status == USERS_DB_BUSY &&
-           users_now() < ticket.deadline) {
-        continue;
-    }
+    do {
+        answered = users_combine(database->tokens, &ticket);
+    } while (answered && answer.status == USERS_DB_BUSY && users_now() < ticket.deadline);
     if (r->method_number != M_GET || answer.alone) { /* else nothing follows */
         spend_time(r, &l);
     }

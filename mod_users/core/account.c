@@ -74,12 +74,12 @@ static bool is_letter(char c)
 
 static char upper(char c)
 {
-    return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c;
+    return (char)(is_letter(c) ? c & ~' ' : c);
 }
 
 static char lower(char c)
 {
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+    return (char)(is_letter(c) ? c | ' ' : c);
 }
 
 /*
@@ -206,7 +206,7 @@ static bool fits(const char *text, const char *pattern, char *copy)
         if (letter ? !is_letter(*text) : *text != *pattern) {
             return false;
         }
-        *copy = *pattern == 'a' ? lower(*text) : upper(*text);
+        *copy = (char)(*pattern == 'a' ? lower(*text) : upper(*text));
     }
     *copy = '\0';
     return *text == '\0';

@@ -57,6 +57,7 @@ static bool next_part(span *rest, char separator, span *part)
     bool quoted = false;
     size_t i = 0;
     if (rest->start == NULL) {
+        *part = *rest;
         return false;
     }
     for (; i < rest->length && (quoted || rest->start[i] != separator); i++) {

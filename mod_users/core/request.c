@@ -2,7 +2,9 @@
 
 #include <apr_general.h>
 #include <stdbool.h>
+#include <string.h>
 
+#define HOLDS_NUL "the request body holds a NUL character"
 #define TOO_DEEP                                                                                   \
     "the request body is nested more than " APR_STRINGIFY(USERS_REQUEST_DEPTH) " levels deep"
 
@@ -42,7 +44,7 @@ static const char *sentence_of(const json_error_t *error)
         return "the request body is not valid UTF-8";
     case json_error_null_character:
     case json_error_null_byte_in_key:
-        return "the request body holds a NUL character";
+        return HOLDS_NUL;
     case json_error_duplicate_key:
         return "the request body names a member twice";
     case json_error_numeric_overflow:
@@ -55,6 +57,10 @@ static const char *sentence_of(const json_error_t *error)
 json_t *users_request_load(const char *bytes, size_t length, const char **error)
 {
     json_error_t reason;
+    if (memchr(bytes, '\0', length) != NULL) { /* jansson passes over one behind a literal */
+        *error = HOLDS_NUL;
+        return NULL;
+    }
     /* A body that is a bare number or string is JSON too, but of the wrong shape. */
     json_t *body = json_loadb(bytes, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &reason);
     if (body == NULL) {

@@ -92,7 +92,7 @@ my %malformed = (
     'a NUL character' => [
         body('"city":"\u0000"'), body('"city":"a\u0000b"'), body('"merge_labels":{"a\u0000":1}'),
         body('"merge_labels":{"a":"\u0000"}'), body('"ignored":"\u0000"'),
-        body(qq("city":"a\0b")), '{"user\u0000":{}}'
+        body(qq("city":"a\0b")), body(qq("city":null\0)), '{"user\u0000":{}}'
     ],
     'half a surrogate pair' => [
         body('"city":"\ud800"'), body('"city":"\udc00"'), body('"city":"\ud83dx"'),

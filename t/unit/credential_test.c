@@ -3,6 +3,8 @@
 #include "unit.h"
 #include <apr_encode.h>
 #include <apr_strings.h>
+#include <openssl/rand.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define NONE     USERS_CREDENTIAL_NONE
@@ -139,6 +141,22 @@ static void digests_are_sha256(void **state)
     }
 }
 
+/* In place of libcrypto's: this generator can fail. */
+static bool no_entropy;
+
+int RAND_bytes(unsigned char *octets, int count)
+{
+    return no_entropy ? 0 : RAND_priv_bytes(octets, count);
+}
+
+static void generates_no_secret_without_entropy(void **state)
+{
+    no_entropy = true;
+    assert_null(users_credential_generate(32, *state));
+    no_entropy = false;
+    assert_non_null(users_credential_generate(32, *state));
+}
+
 static void generates_secrets(void **state)
 {
     const char *secret = users_credential_generate(32, *state);
@@ -170,6 +188,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_comma_is_a_second_field),
     cmocka_unit_test(digests_are_sha256),
     cmocka_unit_test(generates_secrets),
+    cmocka_unit_test(generates_no_secret_without_entropy),
 };
 
 UNIT_MAIN(tests)

@@ -91,9 +91,21 @@ static void judges_bytes_by_their_length(void **state)
     static const char body[] = "{\"user\":{}}\0x";
     (void)state;
     check(body, 11, NULL);
-    check(body, 12, NOT_JSON); /* a NUL after the document */
+    check(body, 12, NUL); /* after the document */
     check(body, 10, NOT_JSON);
     check(body, 0, NOT_JSON);
+}
+
+static void finds_a_nul_anywhere(void **state)
+{
+    static const char body[] = "{\"user\":{\"a\":[true,null,-1,0.5,\"b\",{}]}}";
+    (void)state;
+    for (size_t i = 0; i < sizeof(body); i++) {
+        char bytes[sizeof(body)] = "";
+        memcpy(bytes, body, i);
+        memcpy(bytes + i + 1, body + i, sizeof(body) - 1 - i);
+        check(bytes, sizeof(bytes), NUL);
+    }
 }
 
 /* A body in which the innermost of so many levels is an array or an object. */
@@ -157,6 +169,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(loads_any_kind),
     cmocka_unit_test(judges_bodies),
     cmocka_unit_test(judges_bytes_by_their_length),
+    cmocka_unit_test(finds_a_nul_anywhere),
     cmocka_unit_test(limits_the_depth),
     cmocka_unit_test(survives_a_tower_of_brackets),
 };

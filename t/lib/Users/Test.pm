@@ -199,8 +199,7 @@ sub _try_to_start ($self, %config) {
     $self->{run}++;
     $self->{port} = _free_port();
     my $conf = $self->_write_configuration(%config);
-    local $ENV{LD_PRELOAD}   = $ENV{USERS_TEST_PRELOAD} // '';
-    local $ENV{ASAN_OPTIONS} = 'detect_leaks=0';    # httpd's own; valgrind finds the module's
+    local %ENV = (%ENV, _sanitizers());
     $self->{pid} = spawn([$self->_command, '-f', $conf], map { $self->_file($_) } qw(stdout stderr));
     my $ready = wait_until(
         sub {
@@ -212,6 +211,12 @@ sub _try_to_start ($self, %config) {
     return 1 if $ready eq 'ready';
     $self->{pid} = undef;
     return 0;
+}
+
+# httpd is built without them, so their runtime has to be there before the module comes. Leaks are
+# httpd's own; valgrind finds the module's.
+sub _sanitizers () {
+    return (LD_PRELOAD => $ENV{USERS_TEST_PRELOAD} // '', ASAN_OPTIONS => 'detect_leaks=0');
 }
 
 # A single process never says so; it writes its process id when it listens.
@@ -231,6 +236,7 @@ sub configtest ($self, %config) {
     local $self->{run}  = 'configtest';
     local $self->{port} = $self->{port} // _free_port();
     my $conf = $self->_write_configuration(%config);
+    local %ENV = (%ENV, _sanitizers());
     my ($status, $output, $error) = run([$HTTPD, '-t', '-f', $conf], "$self->{dir}/configtest");
     return ($status, $error);
 }

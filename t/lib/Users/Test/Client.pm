@@ -80,6 +80,11 @@ sub answer ($self, $method = 'GET') {
     return $answer;
 }
 
+# Is there something to read, or the end of the connection?
+sub can_read ($self) {
+    return length $self->{buffer} || IO::Select->new($self->{socket})->can_read(0);
+}
+
 # Everything up to the end of the connection.
 sub rest ($self) {
     1 while $self->_fill;

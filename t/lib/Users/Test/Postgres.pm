@@ -176,6 +176,20 @@ sub sql ($self, $database, $sql, %variables) {
     return $self->_psql($database, \%variables, $script);
 }
 
+# Run statements as the module's role, one by one. Returns the SQLSTATE of each.
+sub attempt ($self, $database, @statements) {
+    my $script = "$self->{dir}/attempt.sql";
+    open my $file, '>:utf8', $script or die "$script: $!\n";
+    print $file "\\o /dev/null\n", map { "$_;\n\\echo :SQLSTATE\n" } @statements;
+    close $file;
+    chmod 0644, $script;
+    my @command = ("$BIN/psql", '-XAtq', $self->conninfo($database), '--file', $script);
+    unshift @command, qw(runuser -u), $HTTPD, '--' if $HTTPD ne $ME;
+    my ($status, $states, $error) = run(\@command, "$self->{dir}/attempt");
+    die "psql: $error" if $status;
+    return split /\n/, $states;
+}
+
 # Make a database with the contract, the demo's account, and fixture.sql with these variables.
 sub install ($self, $database, $source, %tokens) {
     $self->sql('postgres', "create database $database");
