@@ -112,7 +112,7 @@ int users_authenticate_application(request_rec *r, const char *client_id, const 
     int status = users_lockout_begin(r, "application", client_id, &attempt);
 
     if (status == OK) {
-        found_status = users_store_find_application(r, client_id, &found, application, &stored);
+        found_status = users_grant_find_application(r, client_id, &found, application, &stored);
         if (found_status != USERS_DB_OK) {
             return users_reply_failure(r, found_status, true, sentence);
         }
@@ -188,7 +188,7 @@ int users_authenticate_environment(request_rec *r, bool with_document, users_pri
         *sentence = "credentials are required";
         return HTTP_UNAUTHORIZED;
     }
-    status = users_store_find_external(r, user, with_document, &found, principal);
+    status = users_grant_find_external(r, user, with_document, &found, principal);
     if (status != USERS_DB_OK) {
         return users_reply_failure(r, status, true, sentence);
     }

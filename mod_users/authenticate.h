@@ -5,7 +5,7 @@
 #ifndef USERS_AUTHENTICATE_H
 #define USERS_AUTHENTICATE_H
 
-#include "store.h"
+#include "grant.h"
 
 /*
  * WWW-Authenticate (RFC 6750 section 3, RFC 7617 section 2), and where the resource's metadata

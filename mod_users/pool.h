@@ -27,7 +27,7 @@ typedef enum {
 
 /* A statement, prepared on a connection when it first runs there (UsersDBPrepare). */
 typedef struct {
-    unsigned number; /* its own among all statements, below 32 */
+    unsigned number; /* its own among all: below 16 in store.c, below 32 in grant.c */
     const char *name;
     const char *sql;
     int parameters;

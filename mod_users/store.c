@@ -1,14 +1,12 @@
 #include "store.h"
 
 #include "clock.h"
-#include "combine.h"
-#include "settings.h"
+#include "run.h"
 
 #include <apr_atomic.h>
 #include <apr_general.h>
 #include <apr_strings.h>
 #include <arpa/inet.h>
-#include <endian.h>
 #include <http_log.h>
 #include <stdlib.h>
 
@@ -38,14 +36,6 @@ APLOG_USE_MODULE(users);
     " union all (select user_id, secret_hash from users_api.credential"                            \
     " where c.user_id is null order by username limit 1) limit 1) d on true"                       \
     " left join users_api.account a on a.user_id = coalesce(c.user_id, d.user_id)"
-/* An application, and its account where there is one. */
-#define FIND_EXTERNAL(condition, document)                                                         \
-    "select p.application_id::bigint, a.user_id::bigint, null, a.suspended, " document             \
-    " from users_api.application p left join users_api.account a on " condition                    \
-    " where p.client_id = $1"
-#define BY_EXTERNAL_ID "a.application_id = p.application_id and a.external_id = $2"
-#define BY_ID          "a.user_id = $2::text::bigint"
-
 static const users_statement find_token = {0, "find_token", FIND_TOKEN("null"), 1, true};
 static const users_statement find_token_account = {1, "find_token_account",
                                                    FIND_TOKEN("a.document"), 1, true};
@@ -73,40 +63,9 @@ static const users_statement register_account = {
     " from users_api.register_account($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     11, false};
 
-static const users_statement find_external = {16, "find_external",
-                                              FIND_EXTERNAL(BY_EXTERNAL_ID, "null"), 2, true};
-static const users_statement find_external_account = {
-    17, "find_external_account", FIND_EXTERNAL(BY_EXTERNAL_ID, "a.document"), 2, true};
-static const users_statement find_by_id = {18, "find_by_id", FIND_EXTERNAL(BY_ID, "null"), 2, true};
-static const users_statement find_by_id_account = {19, "find_by_id_account",
-                                                   FIND_EXTERNAL(BY_ID, "a.document"), 2, true};
-static const users_statement find_application = {
-    20, "find_application",
-    "select application_id::bigint, secret_digest, array_to_string(scopes, ' '),"
-    " array_to_string(default_scopes, ' ') from users_api.application where client_id = $1",
-    1, true};
-static const users_statement issue_token = {
-    21, "issue_token",
-    "select users_api.issue_token($1, $2, $3, string_to_array($4, ' '),"
-    " now() + make_interval(secs => $5)), floor(extract(epoch from now()))::bigint",
-    5, false};
-static const users_statement revoke_token = {22, "revoke_token",
-                                             "select users_api.revoke_token($1, $2)", 2, false};
-static const users_statement introspect_token = {23, "introspect_token",
-                                                 "select users_api.introspect_token($1)", 1, true};
-
-#define CONFLICT_REPEATS 3                       /* of a statement that the database undid */
-#define FIRST_PAUSE      apr_time_from_msec(10)  /* between two questions what became of */
-#define LONGEST_PAUSE    apr_time_from_msec(250) /* a change; it doubles */
-#define NONCE_LENGTH     16                      /* octets: a uuid */
+#define NONCE_LENGTH 16 /* octets: a uuid */
 
 /* Databases */
-
-struct users_database {
-    users_pool *pool;
-    users_combiner *tokens; /* look-ups that share a trip; NULL: each makes its own */
-    const users_settings *settings;
-};
 
 static bool same_database(const users_settings *a, const users_settings *b)
 {
@@ -151,217 +110,15 @@ void users_store_open(apr_pool_t *pchild, server_rec *s)
     }
 }
 
-/*
- * Deadlines. The database may work UsersRequestTimeout for a request, all statements, waits
- * and repetitions together; what the client takes to send a body is not counted.
- */
-
-#define TIME_SPENT "users_time_spent" /* key of the request's pool: apr_interval_time_t */
-
-typedef struct {
-    apr_time_t began;
-    apr_time_t connection; /* until then a connection must have been had */
-    apr_time_t end;        /* of everything */
-} limits;
-
-static limits limits_of(const request_rec *r)
-{
-    const users_settings *settings = users_settings_of(r->server);
-    apr_interval_time_t left = settings->request_timeout;
-    apr_time_t now = users_now();
-    void *spent = NULL;
-
-    apr_pool_userdata_get(&spent, TIME_SPENT, r->pool);
-    if (spent) {
-        left -= *(apr_interval_time_t *)spent;
-    }
-    return (limits){
-        now, now + (left < settings->db_acquire_timeout ? left : settings->db_acquire_timeout),
-        now + left};
-}
-
-static void spend_time(const request_rec *r, const limits *l)
-{
-    void *spent = NULL;
-
-    apr_pool_userdata_get(&spent, TIME_SPENT, r->pool);
-    if (!spent) {
-        spent = apr_pcalloc(r->pool, sizeof(apr_interval_time_t));
-        apr_pool_userdata_setn(spent, TIME_SPENT, NULL, r->pool);
-    }
-    *(apr_interval_time_t *)spent += users_now() - l->began;
-}
-
-/* Running */
-
-static users_db_status run_once(struct users_database *database, const users_statement *statement,
-                                const users_parameter *parameters, const limits *l,
-                                PGresult **result, bool *was_idle)
-{
-    users_connection *connection;
-    users_db_status status = users_pool_acquire(database->pool, l->connection, &connection);
-
-    *result = NULL;
-    *was_idle = false;
-    if (status == USERS_DB_OK) {
-        *was_idle = users_connection_was_idle(connection);
-        status = users_connection_run(connection, statement, parameters, l->end, result);
-        users_connection_release(connection);
-    }
-    return status;
-}
-
-/*
- * Run a statement within these limits. On USERS_DB_OK *result is the caller's; otherwise it is
- * NULL.
- *
- * A connection that lay idle can have died unnoticed: then a read runs once more. The loss has
- * closed its idle siblings, so that is on a fresh one. What the database undid in favour of another
- * transaction runs again, a few times.
- */
-static users_db_status run(struct users_database *database, const users_statement *statement,
-                           const users_parameter *parameters, const limits *l, PGresult **result)
-{
-    bool was_idle;
-    users_db_status status = run_once(database, statement, parameters, l, result, &was_idle);
-
-    if (status == USERS_DB_LOST && was_idle && statement->reads) {
-        status = run_once(database, statement, parameters, l, result, &was_idle);
-    }
-    for (int i = 0; status == USERS_DB_CONFLICT && i < CONFLICT_REPEATS; i++) {
-        if (users_now() < l->end) {
-            limits again = {.connection = l->end, .end = l->end};
-
-            status = run_once(database, statement, parameters, &again, result, &was_idle);
-        }
-    }
-    return status;
-}
-
-/*
- * Find out what became of a change that was not heard of, by repeating it: the functions of the
- * contract make a change of one name once, and tell a repeat what came of it. The repeat itself
- * can get lost, find no server, or wait in vain for the first try, which goes on: none of that
- * tells of the first try, and so the question is put until the time is over.
- */
-static users_db_status settle(struct users_database *database, const users_statement *statement,
-                              const users_parameter *parameters, apr_time_t end, PGresult **result)
-{
-    apr_interval_time_t pause = FIRST_PAUSE;
-    limits l = {.connection = end, .end = end};
-
-    for (;;) {
-        users_db_status status = run(database, statement, parameters, &l, result);
-
-        if (status == USERS_DB_OK || status == USERS_DB_INVALID) {
-            return status;
-        }
-        if (users_now() + pause >= end) {
-            return USERS_DB_UNKNOWN;
-        }
-        apr_sleep(pause);
-        pause = 2 * pause < LONGEST_PAUSE ? 2 * pause : LONGEST_PAUSE;
-    }
-}
-
-/* One request, whoever made the trip. */
-static void count_refusal(const struct users_database *database, users_db_status status)
-{
-    if (status == USERS_DB_UNREACHABLE) {
-        users_pool_count_refusal(database->pool);
-    }
-}
-
-static apr_status_t clear_result(void *result)
-{
-    PQclear(result);
-    return APR_SUCCESS;
-}
-
-/* Run for this request alone: *result lives as long as it does. */
-static users_db_status run_for(request_rec *r, const users_statement *statement,
-                               const users_parameter *parameters, PGresult **result)
-{
-    struct users_database *database = users_settings_of(r->server)->database;
-    limits l = limits_of(r);
-    users_db_status status;
-
-    *result = NULL;
-    if (!database) {
-        return USERS_DB_FAILED;
-    }
-    status = run(database, statement, parameters, &l, result);
-    spend_time(r, &l);
-    count_refusal(database, status);
-    apr_pool_cleanup_register(r->pool, *result, clear_result, apr_pool_cleanup_null);
-    return status;
-}
-
-/*
- * The same for a change that has a name of its own (sql/contract.sql). *settled: what came of it
- * was not heard at once.
- */
-static users_db_status run_change(request_rec *r, const users_statement *statement,
-                                  const users_parameter *parameters, PGresult **result,
-                                  bool *settled)
-{
-    struct users_database *database = users_settings_of(r->server)->database;
-    limits l = limits_of(r);
-    users_db_status status = run_for(r, statement, parameters, result);
-
-    *settled = status == USERS_DB_LOST || status == USERS_DB_TIMEOUT;
-    if (*settled) {
-        status = settle(database, statement, parameters, l.end, result);
-        apr_pool_cleanup_register(r->pool, *result, clear_result, apr_pool_cleanup_null);
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "the outcome of %s was not heard, and %s",
-                      statement->name,
-                      status == USERS_DB_UNKNOWN ? "could not be found out in time" : "is settled");
-    }
-    return status;
-}
-
-/*
- * Decoding: results come in binary format, whose text has a NUL behind it all the same. Who
- * brings other tables may have other integers in them: the statements cast them.
- */
-
-static const char *text_at(const PGresult *result, int row, int column)
-{
-    return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
-}
-
-static apr_int64_t int8_at(const PGresult *result, int row, int column)
-{
-    apr_uint64_t number = 0;
-
-    if (!PQgetisnull(result, row, column)) {
-        memcpy(&number, PQgetvalue(result, row, column), sizeof(number));
-    }
-    return (apr_int64_t)be64toh(number);
-}
-
-static bool bool_at(const PGresult *result, int row, int column)
-{
-    return !PQgetisnull(result, row, column) && *PQgetvalue(result, row, column);
-}
-
-/* NULL where it is null, or can't be one. */
-static const unsigned char *digest_at(const PGresult *result, int row, int column)
-{
-    return PQgetlength(result, row, column) == USERS_DIGEST_LENGTH
-               ? (const unsigned char *)PQgetvalue(result, row, column)
-               : NULL;
-}
-
 /* Look-ups */
 
-static users_principal token_at(const PGresult *result, int row)
+users_principal users_store_principal(const PGresult *result, int row)
 {
-    return (users_principal){.application = int8_at(result, row, 0),
-                             .user = int8_at(result, row, 1),
-                             .scopes = text_at(result, row, 2),
-                             .suspended = bool_at(result, row, 3),
-                             .document = text_at(result, row, 4),
+    return (users_principal){.application = users_int8_at(result, row, 0),
+                             .user = users_int8_at(result, row, 1),
+                             .scopes = users_text_at(result, row, 2),
+                             .suspended = users_bool_at(result, row, 3),
+                             .document = users_text_at(result, row, 4),
                              .document_length = (apr_size_t)PQgetlength(result, row, 4)};
 }
 
@@ -402,9 +159,9 @@ static const token_question *question_of(const users_ticket *ticket)
 }
 
 /* Who leads has waited the longest, unless some come from a trip that got no connection. */
-static limits limits_of_trip(users_ticket **tickets, int count)
+static users_limits limits_of_trip(users_ticket **tickets, int count)
 {
-    limits l = {.connection = tickets[0]->deadline, .end = question_of(tickets[0])->end};
+    users_limits l = {.connection = tickets[0]->deadline, .end = question_of(tickets[0])->end};
 
     for (int i = 1; i < count; i++) {
         if (question_of(tickets[i])->end < l.end) {
@@ -442,7 +199,7 @@ static users_db_status hand_out(PGresult *result, users_ticket **tickets)
     }
     *rows = (shared_rows){.result = result};
     for (int row = 0; row < found; row++) {
-        token_answer *answer = tickets[int8_at(result, row, 5) - 1]->answer;
+        token_answer *answer = tickets[users_int8_at(result, row, 5) - 1]->answer;
 
         rows->readers += !answer->rows;
         answer->rows = rows;
@@ -456,9 +213,9 @@ static void find_tokens_together(void *context, users_ticket **tickets, int coun
 {
     char array[5 * 4 + USERS_BATCH_MAX * (4 + USERS_DIGEST_LENGTH)];
     users_parameter parameters[] = {{array, pack_digests(tickets, count, array)}};
-    limits l = limits_of_trip(tickets, count);
+    users_limits l = limits_of_trip(tickets, count);
     PGresult *result;
-    users_db_status status = run(context, &find_tokens, parameters, &l, &result);
+    users_db_status status = users_run(context, &find_tokens, parameters, &l, &result);
 
     for (int i = 0; i < count; i++) {
         *(token_answer *)tickets[i]->answer = (token_answer){.status = USERS_DB_OK};
@@ -480,11 +237,11 @@ static users_db_status find_token_alone(request_rec *r, const unsigned char *dig
 {
     users_parameter parameters[] = {{(const char *)digest, USERS_DIGEST_LENGTH}};
     PGresult *result;
-    users_db_status status = run_for(r, statement, parameters, &result);
+    users_db_status status = users_run_for(r, statement, parameters, &result);
 
     *found = status == USERS_DB_OK && PQntuples(result) == 1;
     if (*found) {
-        *principal = token_at(result, 0);
+        *principal = users_store_principal(result, 0);
     }
     return status;
 }
@@ -493,7 +250,7 @@ static users_db_status find_token_in_company(request_rec *r, const unsigned char
                                              bool *found, users_principal *principal)
 {
     const struct users_database *database = users_settings_of(r->server)->database;
-    limits l = limits_of(r);
+    users_limits l = users_limits_of(r);
     token_question question = {digest, l.end};
     token_answer answer = {.status = USERS_DB_BUSY};
     users_ticket ticket = {.question = &question, .answer = &answer, .deadline = l.connection};
@@ -504,16 +261,16 @@ static users_db_status find_token_in_company(request_rec *r, const unsigned char
         answered = users_combine(database->tokens, &ticket);
     } while (answered && answer.status == USERS_DB_BUSY && users_now() < ticket.deadline);
     if (r->method_number != M_GET || answer.alone) { /* else nothing follows */
-        spend_time(r, &l);
+        users_limits_spend(r, &l);
     }
     if (answer.alone) {
         return find_token_alone(r, digest, &find_token_account, found, principal);
     }
-    count_refusal(database, answer.status);
+    users_run_count(database, answer.status);
     *found = answer.rows != NULL;
     if (*found) {
         apr_pool_cleanup_register(r->pool, answer.rows, leave_rows, apr_pool_cleanup_null);
-        *principal = token_at(answer.rows->result, answer.row);
+        *principal = users_store_principal(answer.rows->result, answer.row);
     }
     return answer.status;
 }
@@ -538,64 +295,20 @@ users_db_status users_store_find_credential(request_rec *r, const char *name, bo
 {
     users_parameter parameters[] = {{name, 0}};
     PGresult *result;
-    users_db_status status = run_for(r, with_document ? &find_credential_account : &find_credential,
-                                     parameters, &result);
+    users_db_status status = users_run_for(
+        r, with_document ? &find_credential_account : &find_credential, parameters, &result);
 
     *found = false;
     if (status == USERS_DB_OK && PQntuples(result) == 1) {
-        *secret = (users_secret){.digest = digest_at(result, 0, 2), .hash = text_at(result, 0, 3)};
+        *secret = (users_secret){.digest = users_digest_at(result, 0, 2),
+                                 .hash = users_text_at(result, 0, 3)};
         *found = !PQgetisnull(result, 0, 0);
     }
     if (*found) {
-        *principal = (users_principal){.user = int8_at(result, 0, 0),
-                                       .suspended = bool_at(result, 0, 1),
-                                       .document = text_at(result, 0, 4),
+        *principal = (users_principal){.user = users_int8_at(result, 0, 0),
+                                       .suspended = users_bool_at(result, 0, 1),
+                                       .document = users_text_at(result, 0, 4),
                                        .document_length = (apr_size_t)PQgetlength(result, 0, 4)};
-    }
-    return status;
-}
-
-/* A claim that is an id: a number above 0, in decimal and no other form; else NULL. */
-static const char *id_of_claim(const char *claim, apr_pool_t *pool)
-{
-    apr_int64_t id = claim ? apr_atoi64(claim) : 0;
-
-    return id > 0 && strcmp(claim, apr_psprintf(pool, "%" APR_INT64_T_FMT, id)) == 0 ? claim : NULL;
-}
-
-users_db_status users_store_find_external(request_rec *r, const char *user, bool with_document,
-                                          bool *found, users_principal *principal)
-{
-    const users_settings *settings = users_settings_of(r->server);
-    bool by_id = settings->token_user == USERS_TOKEN_USER_ID;
-    const users_statement *statement =
-        by_id ? (with_document ? &find_by_id_account : &find_by_id)
-              : (with_document ? &find_external_account : &find_external);
-    users_parameter parameters[] = {{settings->token_application, 0},
-                                    {by_id ? id_of_claim(user, r->pool) : user, 0}};
-    PGresult *result;
-    users_db_status status = run_for(r, statement, parameters, &result);
-
-    *found = status == USERS_DB_OK && PQntuples(result) == 1;
-    if (*found) {
-        *principal = token_at(result, 0);
-    }
-    return status;
-}
-
-users_db_status users_store_find_application(request_rec *r, const char *client_id, bool *found,
-                                             users_application *application, users_secret *secret)
-{
-    users_parameter parameters[] = {{client_id, 0}};
-    PGresult *result;
-    users_db_status status = run_for(r, &find_application, parameters, &result);
-
-    *found = status == USERS_DB_OK && PQntuples(result) == 1;
-    if (*found) {
-        *application = (users_application){.id = int8_at(result, 0, 0),
-                                           .scopes = text_at(result, 0, 2),
-                                           .default_scopes = text_at(result, 0, 3)};
-        *secret = (users_secret){.digest = digest_at(result, 0, 1)};
     }
     return status;
 }
@@ -633,9 +346,9 @@ static bool find_outcome(const char *word, users_outcome *outcome)
 /* The columns that both changes have: outcome, faults, document. */
 static users_db_status decode_change(request_rec *r, const PGresult *result, users_change *change)
 {
-    const char *word = PQntuples(result) == 1 ? text_at(result, 0, 0) : NULL;
+    const char *word = PQntuples(result) == 1 ? users_text_at(result, 0, 0) : NULL;
 
-    *change = (users_change){.document = word ? text_at(result, 0, 2) : NULL};
+    *change = (users_change){.document = word ? users_text_at(result, 0, 2) : NULL};
     if (!find_outcome(word, &change->outcome) ||
         (change->outcome <= USERS_CHANGE_REPEATED && !change->document)) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "the contract is broken by the outcome '%s'",
@@ -643,8 +356,8 @@ static users_db_status decode_change(request_rec *r, const PGresult *result, use
         return USERS_DB_FAILED;
     }
     change->document_length = (apr_size_t)PQgetlength(result, 0, 2);
-    if (text_at(result, 0, 1)) {
-        change->faults = json_loads(text_at(result, 0, 1), 0, NULL);
+    if (users_text_at(result, 0, 1)) {
+        change->faults = json_loads(users_text_at(result, 0, 1), 0, NULL);
         apr_pool_cleanup_register(r->pool, change->faults, users_store_release_json,
                                   apr_pool_cleanup_null);
     }
@@ -685,7 +398,7 @@ users_db_status users_store_update(request_rec *r, apr_int64_t user, const json_
     users_db_status status = USERS_DB_FAILED;
 
     if (json && apr_generate_random_bytes(nonce, sizeof(nonce)) == APR_SUCCESS) {
-        status = run_change(r, &update_account, parameters, &result, &settled);
+        status = users_run_change(r, &update_account, parameters, &result, &settled);
     }
     free(json);
     return status == USERS_DB_OK ? decode_change(r, result, change) : status;
@@ -715,7 +428,8 @@ users_db_status users_store_register(request_rec *r, apr_int64_t application, co
     PGresult *result;
     bool settled;
     users_db_status status =
-        json ? run_change(r, &register_account, parameters, &result, &settled) : USERS_DB_FAILED;
+        json ? users_run_change(r, &register_account, parameters, &result, &settled)
+             : USERS_DB_FAILED;
 
     free(json);
     if (status == USERS_DB_OK) {
@@ -725,60 +439,7 @@ users_db_status users_store_register(request_rec *r, apr_int64_t application, co
         return USERS_DB_UNKNOWN; /* it is our own first try that has the idempotency key */
     }
     if (status == USERS_DB_OK) {
-        change->labels = PQgetisnull(result, 0, 3) ? "{}" : text_at(result, 0, 3);
+        change->labels = PQgetisnull(result, 0, 3) ? "{}" : users_text_at(result, 0, 3);
     }
-    return status;
-}
-
-/* Tokens */
-
-users_db_status users_store_issue_token(request_rec *r, apr_int64_t application, apr_int64_t user,
-                                        const unsigned char digest[USERS_DIGEST_LENGTH],
-                                        const char *scopes, bool *issued, apr_int64_t *created_at)
-{
-    apr_interval_time_t lifetime = users_settings_of(r->server)->token_lifetime;
-    users_parameter parameters[] = {
-        {apr_psprintf(r->pool, "%" APR_INT64_T_FMT, application), 0},
-        {user ? apr_psprintf(r->pool, "%" APR_INT64_T_FMT, user) : NULL, 0},
-        {(const char *)digest, USERS_DIGEST_LENGTH},
-        {scopes, 0},
-        {apr_psprintf(r->pool, "%" APR_TIME_T_FMT, apr_time_sec(lifetime)), 0},
-    };
-    PGresult *result;
-    users_db_status status = run_for(r, &issue_token, parameters, &result);
-
-    if (status == USERS_DB_OK) {
-        *issued = bool_at(result, 0, 0);
-        *created_at = int8_at(result, 0, 1);
-    }
-    return status;
-}
-
-users_db_status users_store_revoke_token(request_rec *r, apr_int64_t application,
-                                         const unsigned char digest[USERS_DIGEST_LENGTH],
-                                         bool *foreign)
-{
-    users_parameter parameters[] = {
-        {apr_psprintf(r->pool, "%" APR_INT64_T_FMT, application), 0},
-        {(const char *)digest, USERS_DIGEST_LENGTH},
-    };
-    PGresult *result;
-    users_db_status status = run_for(r, &revoke_token, parameters, &result);
-
-    if (status == USERS_DB_OK) {
-        *foreign = !bool_at(result, 0, 0);
-    }
-    return status;
-}
-
-users_db_status users_store_introspect_token(request_rec *r,
-                                             const unsigned char digest[USERS_DIGEST_LENGTH],
-                                             const char **document)
-{
-    users_parameter parameters[] = {{(const char *)digest, USERS_DIGEST_LENGTH}};
-    PGresult *result;
-    users_db_status status = run_for(r, &introspect_token, parameters, &result);
-
-    *document = status == USERS_DB_OK ? text_at(result, 0, 0) : NULL;
     return status;
 }

@@ -288,7 +288,7 @@ static int make_token(request_rec *r, const grant *asked)
     users_db_status status = USERS_DB_FAILED;
 
     if (token && users_credential_digest(token, digest)) {
-        status = users_store_issue_token(r, asked->application.id, asked->owner.user, digest,
+        status = users_grant_issue_token(r, asked->application.id, asked->owner.user, digest,
                                          asked->scope, &issued, &created_at);
     }
     if (status != USERS_DB_OK) {
@@ -351,7 +351,7 @@ static int end_token(request_rec *r)
     if (refused.status != OK) {
         return refuse(r, refused);
     }
-    status = users_store_revoke_token(r, application.id, digest, &foreign);
+    status = users_grant_revoke_token(r, application.id, digest, &foreign);
     if (status != USERS_DB_OK) {
         return refuse(r, failure(r, status));
     }
@@ -378,7 +378,7 @@ static int show_token(request_rec *r)
     if (refused.status != OK) {
         return refuse(r, refused);
     }
-    status = users_store_introspect_token(r, digest, &document);
+    status = users_grant_introspect_token(r, digest, &document);
     if (status != USERS_DB_OK) {
         return refuse(r, failure(r, status));
     }

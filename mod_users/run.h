@@ -1,0 +1,64 @@
+/* Statements on behalf of requests: deadlines, repetition, and what came back. Knows no SQL. */
+#ifndef USERS_RUN_H
+#define USERS_RUN_H
+
+#include "combine.h"
+#include "core/credential.h"
+#include "pool.h"
+
+/* A database, of one child. */
+struct users_database {
+    users_pool *pool;
+    users_combiner *tokens; /* look-ups that share a trip; NULL: each makes its own */
+    const users_settings *settings;
+};
+
+/*
+ * Deadlines (users_now()). The database may work UsersRequestTimeout for a request, all statements,
+ * waits and repetitions together; what the client takes to send a body is not counted.
+ */
+typedef struct {
+    apr_time_t began;
+    apr_time_t connection; /* until then a connection must have been had */
+    apr_time_t end;        /* of everything */
+} users_limits;
+
+/* Those of a statement that begins now; and count what it took, when it has ended. */
+users_limits users_limits_of(const request_rec *r);
+void users_limits_spend(const request_rec *r, const users_limits *l);
+
+/*
+ * Run a statement within these limits. On USERS_DB_OK *result is the caller's; otherwise it is
+ * NULL.
+ */
+users_db_status users_run(struct users_database *database, const users_statement *statement,
+                          const users_parameter *parameters, const users_limits *l,
+                          PGresult **result);
+
+/* Count a request that the database's absence had refused, whoever made its trip. */
+void users_run_count(const struct users_database *database, users_db_status status);
+
+/* Run for this request alone: *result lives as long as it does. */
+users_db_status users_run_for(request_rec *r, const users_statement *statement,
+                              const users_parameter *parameters, PGresult **result);
+
+/*
+ * The same for a change that can be repeated under its name (sql/contract.sql). *settled: what came
+ * of it was not heard at once. USERS_DB_UNKNOWN: nor found out in time.
+ */
+users_db_status users_run_change(request_rec *r, const users_statement *statement,
+                                 const users_parameter *parameters, PGresult **result,
+                                 bool *settled);
+
+/*
+ * Decoding: results come in binary format, whose text has a NUL behind it all the same. Who
+ * brings other tables may have other integers in them: the statements cast them. What is null
+ * comes as NULL, 0 or false.
+ */
+const char *users_text_at(const PGresult *result, int row, int column);
+apr_int64_t users_int8_at(const PGresult *result, int row, int column);
+bool users_bool_at(const PGresult *result, int row, int column);
+/* A SHA-256 digest; NULL also where it can't be one. */
+const unsigned char *users_digest_at(const PGresult *result, int row, int column);
+
+#endif
