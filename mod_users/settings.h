@@ -95,7 +95,7 @@ typedef enum {
 /* clang-format on */
 
 struct users_cache;    /* cache.c */
-struct users_database; /* store.c */
+struct users_database; /* run.h */
 struct users_hashers;  /* hash.c */
 
 /* A <Location>. */
