@@ -60,7 +60,7 @@ my @functions = (
     'users_api.issue_token(bigint,bigint,bytea,text[],timestamp with time zone)',
     'users_api.register_account(bigint,jsonb,jsonb,text,text,text,boolean,text,bytea,text,boolean)',
     'users_api.revoke_token(bigint,bytea)',
-    'users_api.update_account(bigint,jsonb,jsonb,text[],boolean)',
+    'users_api.update_account(bigint,jsonb,jsonb,text[],boolean,uuid)',
 );
 
 subtest 'what it may do is this' => sub {

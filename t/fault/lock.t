@@ -38,14 +38,14 @@ subtest 'a lock on one account does not hold up the others' => sub {
 };
 
 subtest 'a change whose connection is terminated' => sub {
-    $server->sql("update users.account set city = 'Leiden' where id = 1");
     $session->sql('begin; select from users.account where id = 1 for update');
     my $patch = $server->begin(PATCH);
     $server->wait_for_locks(1);
     $server->sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'mod_users'");
-    is_unavailable($patch->answer, 'PATCH');
+    my $answer = $patch->answer;
+    is_unavailable($answer, 'PATCH');
+    like $answer->{body}, qr/the outcome is not known/, '... for who holds the lock keeps it from being found out';
     $session->sql('rollback');
-    is $server->sql('select city from users.account where id = 1'), 'Leiden', '... has changed nothing';
     is $server->request(GET)->{status}, 200, 'the next GET succeeds';
     is $server->request(PATCH)->{status}, 200, '... and the next PATCH';
 };
