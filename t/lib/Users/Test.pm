@@ -38,9 +38,12 @@ starts httpd. C<OAUTH_ENDPOINTS> is a text for C<vhost> that turns on the others
 F<conf/users.conf>. Called on the class, C<new> too. C<site> replaces the virtual host by another
 text, which says C<< UsersDB "@{[$server->conninfo('second')]}" >> to name a database.
 
-C<stop> ends httpd; C<start> may follow, with other text. C<graceful> has httpd read its
-configuration again. C<configtest>, with the options of C<start>, returns the exit status and
-the messages of C<httpd -t>. C<pid>, C<port> and C<dir> tell about the server.
+C<< bare => 1 >> leaves out the module, and the virtual host with it.
+
+C<stop> ends httpd; C<start> may follow, with other text. C<stop('WINCH')> has it serve first what
+it has accepted. C<graceful> has httpd read its configuration again: another one with the options
+of C<start>. C<configtest>, with these options, returns the exit status and the messages of
+C<httpd -t>. C<pid>, C<children> (their process ids), C<port> and C<dir> tell about the server.
 
 C<< $server->postgres >> is its L<Users::Test::Postgres>;
 C<< $server->sql($query, $database) >> runs as superuser and returns the rows as lines.
@@ -241,16 +244,21 @@ sub configtest ($self, %config) {
     return ($status, $error);
 }
 
-sub graceful ($self) {
+sub graceful ($self, %config) {
+    $self->_write_configuration(%config) if %config;
     my $generations = sub { scalar grep { /resuming normal operations/ } $self->error_log };
     my $before = $generations->();
     kill USR1 => $self->{pid};
     wait_until(sub { $generations->() > $before }, 'httpd to restart');
 }
 
-sub stop ($self) {
+sub children ($self) {
+    return `ps -o pid= --ppid $self->{pid}` =~ /\d+/g;
+}
+
+sub stop ($self, $signal = 'TERM') {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    is(end(delete $self->{pid}), 0, 'httpd ends well');
+    is(end(delete $self->{pid}, $signal), 0, 'httpd ends well');
     $self->_test_log;
     $self->_test_memcheck if $self->single_process;
 }
@@ -296,15 +304,15 @@ sub _configuration ($self, %config) {
         ServerName localhost
         @{[ $> == 0 ? "User www-data\nGroup www-data" : '' ]}
         @{[ join "\n", map { "LoadModule ${_}_module $MODULES/mod_$_.so" } @modules ]}
-        LoadModule users_module $MODULE
         ErrorLog @{[ $self->_file('error_log') ]}
-        LogLevel info users:trace8
+        LogLevel info
         CustomLog @{[ $self->_file('access_log') ]} "%h %l %u %t \\"%r\\" %>s %b"
         DocumentRoot $dir/htdocs
         TraceEnable Off
-        @{[ $self->single_process ? $PATIENCE : '' ]}
+        @{[ $config{bare} ? '' : "LoadModule users_module $MODULE\nLogLevel users:trace8" ]}
+        @{[ $self->single_process && !$config{bare} ? $PATIENCE : '' ]}
         @{[ $config{conf} // '' ]}
-        $site
+        @{[ $config{bare} ? '' : $site ]}
         CONF
 }
 

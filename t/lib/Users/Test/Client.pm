@@ -50,8 +50,14 @@ sub compose ($method, $path, %option) {
 }
 
 sub send ($self, $bytes) {
+    $self->{heard} = 0;
     local $SIG{PIPE} = 'IGNORE';    # the server may have answered and closed
     print { $self->{socket} } $bytes;
+}
+
+# Has a byte come since the last send?
+sub heard ($self) {
+    return $self->{heard};
 }
 
 # No more bytes will be sent.
@@ -130,7 +136,9 @@ sub _need ($self) {
 # Read what is there. False at the end of the connection.
 sub _fill ($self) {
     IO::Select->new($self->{socket})->can_read(DEADLINE) or die "no answer in time\n";
-    return $self->{socket}->sysread($self->{buffer}, 65536, length $self->{buffer});
+    my $count = $self->{socket}->sysread($self->{buffer}, 65536, length $self->{buffer});
+    $self->{heard} ||= $count;
+    return $count;
 }
 
 sub _has ($headers, $name) {

@@ -39,8 +39,11 @@ a status, and returns the seconds that it took.
     my @answers = $server->end_load($load);
 
 has four clients send these requests in turn, one after the other, each on a connection of its
-own; C<end_load> ends them and returns, in the order of time, each answer's C<at> (when it
-came), C<seconds> (how long it took) and C<status> (0 where there was none).
+own while the server keeps it alive; C<end_load> ends them and returns, in the order of time, each
+answer's C<at> (when it came), C<seconds> (how long it took), C<status> (0 where there was none),
+C<method>, C<serial> (its number, which stood in place of C<SERIAL> in the request) and C<end>:
+answered, refused (there was no connection), broken (it ended within the answer), unheard (before a
+byte of the answer) or idle (the same on a connection that had been kept alive).
 
 =head1 FUNCTIONS
 
@@ -53,10 +56,14 @@ use v5.36;
 use Time::HiRes qw(time);
 use Users::Test;
 use Users::Test::Client;
+use Users::Test::Load;
 use Users::Test::Process qw(end slurp spawn);
 use parent -norequire, qw(Users::Test);
 
-use constant SLACK => 2;    # seconds that a busy machine may take on top of a deadline
+use constant {
+    SERIAL => Users::Test::Load::SERIAL,
+    SLACK  => 2,    # seconds that a busy machine may take on top of a deadline
+};
 
 use constant GET   => (GET   => '/api/users', token => READ_TOKEN);
 use constant PATCH => (PATCH => '/api/users', token => FULL_TOKEN, json => { user => { city => 'Delft' } });
@@ -72,7 +79,7 @@ use constant POST  => (
         }
     });
 
-our @EXPORT = (@Users::Test::EXPORT, qw(GET PATCH POST SLACK count is_unavailable));
+our @EXPORT = (@Users::Test::EXPORT, qw(GET PATCH POST SERIAL SLACK count is_unavailable));
 
 sub start_child ($self, %option) {
     my $threads = $option{threads} // 32;
@@ -166,7 +173,7 @@ sub end_load ($self, $load) {
         end($load->{$file});
         for (split /\n/, slurp($file)) {
             my %answer;
-            @answer{qw(at seconds status)} = split;
+            @answer{qw(at seconds status method serial end)} = split;
             push @answers, \%answer;
         }
     }

@@ -3,31 +3,52 @@ package Users::Test::Load;
 # A client that sends requests until it is told to end: see Users::Test::Fault.
 
 use v5.36;
+use POSIX       qw(SIGTERM SIG_BLOCK sigpending sigprocmask);
 use Time::HiRes qw(sleep time);
 use Users::Test::Client;
 use Users::Test::Process qw(slurp);
 
+# What a request has its own number in place of, which is as long.
+use constant SERIAL => 'serial-of-request';
+
 # Send the requests of a file, which has a NUL between them, in turn to a port. Prints a line
-# for each answer: when it came, how many seconds it took, its status (0: the connection ended).
+# for each: when it ended, how many seconds it took, the status of its answer (0: there was none),
+# its method, its number and how it ended.
 sub run ($port, $file) {
     my @requests = split /\0/, slurp($file);
     my $connection;
-    my $done = 0;
-    local $SIG{TERM} = sub { $done = 1 };
     STDOUT->autoflush(1);
-    for (my $i = 0; !$done; $i++) {
-        my $before = time;
-        my $answer = eval {
+    sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGTERM));    # the last request has its answer too
+    for (my $i = 0; !_is_told_to_end(); $i++) {
+        my $serial  = sprintf '%08d-%08d', $$, $i;
+        my $request = $requests[$i % @requests] =~ s/@{[SERIAL]}/$serial/gr;
+        my $reused  = defined $connection;
+        my $before  = time;
+        my $answer  = eval {
             $connection //= Users::Test::Client->new($port);
-            $connection->send($requests[$i % @requests]);
+            $connection->send($request);
             $connection->answer;
         };
-        last if $done && !$answer;    # it was interrupted
         my $status = $answer ? $answer->{status} : 0;
+        my $end    = $answer ? 'answered' : _fault($connection, $reused);
         undef $connection if !$answer || ($answer->{headers}{connection} // '') eq 'close';
-        printf "%.6f %.6f %d\n", time, time - $before, $status;
+        printf "%.6f %.6f %d %s %s %s\n", time, time - $before, $status, $request =~ /^(\w+)/, $serial, $end;
         sleep 0.005 if $status != 200;    # else refusals would be all that the machine does
     }
+}
+
+sub _is_told_to_end () {
+    my $pending = POSIX::SigSet->new;
+    sigpending($pending);
+    return $pending->ismember(SIGTERM);
+}
+
+# Why there is no answer: no connection, its end within the answer, or before a byte of it. That
+# may be the server's right where the connection had been idle.
+sub _fault ($connection, $reused) {
+    return 'refused' if !$connection;
+    return 'broken'  if $connection->heard || $@ =~ /in time/;
+    return $reused ? 'idle' : 'unheard';
 }
 
 1;

@@ -47,8 +47,8 @@ sub reap ($pid) {
 }
 
 # Tell a program to end. Returns its exit status.
-sub end ($pid) {
-    kill TERM => $pid;
+sub end ($pid, $signal = 'TERM') {
+    kill $signal => $pid;
     my $status = reap($pid);
     return $status if defined $status;
     kill KILL => $pid;
