@@ -67,7 +67,9 @@ const char *users_metadata_url(request_rec *r, const char *path)
         const char *resource = below(location->path, USERS_METADATA_RESOURCE);
 
         if (resource && strcmp(resource, path) == 0) {
-            return ap_escape_quotes(r->pool, url_of_metadata(r, path));
+            const char *url = url_of_metadata(r, path);
+
+            return url ? ap_escape_quotes(r->pool, url) : NULL;
         }
     }
     return NULL;

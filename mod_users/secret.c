@@ -32,7 +32,8 @@ static int compute_hash(request_rec *r, users_attempt *attempt, const char *give
     return right ? users_lockout_again(r, attempt) : HTTP_UNAUTHORIZED;
 }
 
-static int verify_hash(request_rec *r, users_attempt *attempt, const char *given, const char *hash)
+/* As compute_hash(), but for what was computed before. */
+static int recall_hash(request_rec *r, users_attempt *attempt, const char *given, const char *hash)
 {
     const users_settings *settings = users_settings_of(r->server);
     unsigned char key[USERS_CACHE_KEY_LENGTH];
@@ -53,6 +54,16 @@ static int verify_hash(request_rec *r, users_attempt *attempt, const char *given
     return status;
 }
 
+/*
+ * For an unknown name the hash is another's: nothing is recalled, or the time would tell who
+ * guesses at that one's password under many names.
+ */
+static int verify_hash(request_rec *r, users_attempt *attempt, const char *given, bool known,
+                       const char *hash)
+{
+    return known ? recall_hash(r, attempt, given, hash) : compute_hash(r, attempt, given, hash);
+}
+
 static int verify_digest(const char *given, const unsigned char *stored)
 {
     static const unsigned char nobodys[USERS_DIGEST_LENGTH];
@@ -69,7 +80,7 @@ int users_secret_verify(request_rec *r, users_attempt *attempt, const char *name
 {
     /* hashes come with names of another installation; the names that we make have digests */
     bool hashed = stored->hash && (known || !users_credential_is_generated(name));
-    int status = hashed ? verify_hash(r, attempt, given, stored->hash)
+    int status = hashed ? verify_hash(r, attempt, given, known, stored->hash)
                         : verify_digest(given, stored->digest);
 
     if (status == OK && !known) {
