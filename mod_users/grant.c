@@ -1,5 +1,6 @@
 #include "grant.h"
 
+#include "result.h"
 #include "run.h"
 
 #include <apr_strings.h>

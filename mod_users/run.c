@@ -3,7 +3,6 @@
 #include "clock.h"
 
 #include <apr_strings.h>
-#include <endian.h>
 #include <http_log.h>
 
 APLOG_USE_MODULE(users);
@@ -159,33 +158,4 @@ users_db_status users_run_change(request_rec *r, const users_statement *statemen
                       status == USERS_DB_UNKNOWN ? "could not be found out in time" : "is settled");
     }
     return status;
-}
-
-/* Decoding */
-
-const char *users_text_at(const PGresult *result, int row, int column)
-{
-    return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
-}
-
-apr_int64_t users_int8_at(const PGresult *result, int row, int column)
-{
-    apr_uint64_t number = 0;
-
-    if (!PQgetisnull(result, row, column)) {
-        memcpy(&number, PQgetvalue(result, row, column), sizeof(number));
-    }
-    return (apr_int64_t)be64toh(number);
-}
-
-bool users_bool_at(const PGresult *result, int row, int column)
-{
-    return !PQgetisnull(result, row, column) && *PQgetvalue(result, row, column);
-}
-
-const unsigned char *users_digest_at(const PGresult *result, int row, int column)
-{
-    return PQgetlength(result, row, column) == USERS_DIGEST_LENGTH
-               ? (const unsigned char *)PQgetvalue(result, row, column)
-               : NULL;
 }

@@ -1,9 +1,8 @@
-/* Statements on behalf of requests: deadlines, repetition, and what came back. Knows no SQL. */
+/* Statements on behalf of requests: deadlines and repetition. Knows no SQL. */
 #ifndef USERS_RUN_H
 #define USERS_RUN_H
 
 #include "combine.h"
-#include "core/credential.h"
 #include "pool.h"
 
 /* A database, of one child. */
@@ -49,16 +48,5 @@ users_db_status users_run_for(request_rec *r, const users_statement *statement,
 users_db_status users_run_change(request_rec *r, const users_statement *statement,
                                  const users_parameter *parameters, PGresult **result,
                                  bool *settled);
-
-/*
- * Decoding: results come in binary format, whose text has a NUL behind it all the same. Who
- * brings other tables may have other integers in them: the statements cast them. What is null
- * comes as NULL, 0 or false.
- */
-const char *users_text_at(const PGresult *result, int row, int column);
-apr_int64_t users_int8_at(const PGresult *result, int row, int column);
-bool users_bool_at(const PGresult *result, int row, int column);
-/* A SHA-256 digest; NULL also where it can't be one. */
-const unsigned char *users_digest_at(const PGresult *result, int row, int column);
 
 #endif

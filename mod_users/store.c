@@ -1,6 +1,7 @@
 #include "store.h"
 
 #include "clock.h"
+#include "result.h"
 #include "run.h"
 
 #include <apr_atomic.h>
@@ -133,8 +134,7 @@ static apr_status_t leave_rows(void *data)
     shared_rows *rows = data;
 
     if (!apr_atomic_dec32(&rows->readers)) {
-        PQclear(rows->result);
-        free(rows);
+        PQclear(rows->result); /* the rows are part of it */
     }
     return APR_SUCCESS;
 }
@@ -191,7 +191,7 @@ static int pack_digests(users_ticket **tickets, int count, char *array)
 static users_db_status hand_out(PGresult *result, users_ticket **tickets)
 {
     int found = PQntuples(result);
-    shared_rows *rows = found > 0 ? malloc(sizeof(*rows)) : NULL;
+    shared_rows *rows = found > 0 ? PQresultAlloc(result, sizeof(*rows)) : NULL;
 
     if (!rows) {
         PQclear(result);
