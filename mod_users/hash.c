@@ -15,6 +15,9 @@
 
 APLOG_USE_MODULE(users);
 
+#define REST         9                    /* times as long as a wrong password took */
+#define LONGEST_REST apr_time_from_sec(1) /* a child waits for it at its end */
+
 struct users_hashers {
     apr_thread_pool_t *threads;
     apr_thread_mutex_t *mutex; /* guards the state of every comparison */
@@ -66,6 +69,8 @@ static void give_way(void)
 static void *APR_THREAD_FUNC compute(apr_thread_t *thread, void *data)
 {
     comparison *c = data;
+    apr_time_t began = users_now();
+    apr_interval_time_t rest;
     bool right;
 
     (void)thread;
@@ -75,7 +80,11 @@ static void *APR_THREAD_FUNC compute(apr_thread_t *thread, void *data)
     c->right = right;
     c->done = true;
     apr_thread_cond_signal(c->computed);
-    apr_thread_mutex_unlock(c->hashers->mutex);
+    apr_thread_mutex_unlock(c->hashers->mutex); /* from here on the comparison may be gone */
+    if (!right) {
+        rest = REST * (users_now() - began);
+        apr_sleep(rest < LONGEST_REST ? rest : LONGEST_REST);
+    }
     return NULL;
 }
 
