@@ -139,10 +139,13 @@ static bool is_external(const request_rec *r)
 }
 
 /* On GET the account comes with the look-up; so it does where If-None-Match needs its tag. */
-static bool wants_document(const users_admission *admission)
+static users_knowledge wanted_for(const users_admission *admission)
 {
-    return admission->operation == USERS_SHOW ||
-           (admission->operation == USERS_UPDATE && admission->if_none_match);
+    if (admission->operation == USERS_SHOW) {
+        return USERS_KNOW_RECENT;
+    }
+    return admission->operation == USERS_UPDATE && admission->if_none_match ? USERS_KNOW_ACCOUNT
+                                                                            : USERS_KNOW_OWNER;
 }
 
 static int judge_scope(request_rec *r, users_admission *admission, const char **sentence)
@@ -161,7 +164,7 @@ static int judge_scope(request_rec *r, users_admission *admission, const char **
         return HTTP_FORBIDDEN;
     }
     if (admission->operation != USERS_REGISTER &&
-        (!principal->user || (wants_document(admission) && !principal->document))) {
+        (!principal->user || (wanted_for(admission) != USERS_KNOW_OWNER && !principal->document))) {
         *sentence = "the token belongs to no account";
         return HTTP_FORBIDDEN;
     }
@@ -170,11 +173,10 @@ static int judge_scope(request_rec *r, users_admission *admission, const char **
 
 static int judge_principal(request_rec *r, users_admission *admission, const char **sentence)
 {
-    bool with_document = wants_document(admission);
+    users_knowledge wanted = wanted_for(admission);
     users_principal *principal = &admission->principal;
-    int status = is_external(r)
-                     ? users_authenticate_environment(r, with_document, principal, sentence)
-                     : users_authenticate_request(r, with_document, principal, sentence);
+    int status = is_external(r) ? users_authenticate_environment(r, wanted, principal, sentence)
+                                : users_authenticate_request(r, wanted, principal, sentence);
 
     return status == OK ? judge_scope(r, admission, sentence) : status;
 }

@@ -2,6 +2,7 @@
 
 #include "core/scope.h"
 #include "metadata.h"
+#include "replica.h"
 #include "reply.h"
 #include "secret.h"
 #include "settings.h"
@@ -32,20 +33,43 @@ void users_authenticate_challenge(request_rec *r, const char *attributes, bool b
     }
 }
 
+/* Replicas */
+
+/* Whom a replica lets read; who would be refused, as far as it knows, counts as nobody. */
+static apr_int64_t account_of(bool found, const users_principal *principal)
+{
+    bool admitted =
+        found && !principal->suspended && principal->document &&
+        (!principal->scopes || users_scope_contains(principal->scopes, USERS_SCOPE_READ));
+
+    return admitted ? principal->user : 0;
+}
+
 /* Bearer tokens */
 
-static int judge_token(request_rec *r, const char *token, bool with_document,
+static users_db_status find_token(request_rec *r, const char *token, users_knowledge wanted,
+                                  bool *found, users_principal *principal)
+{
+    struct users_database *database = users_replica_route(r, wanted == USERS_KNOW_RECENT);
+    unsigned char digest[USERS_DIGEST_LENGTH];
+    users_db_status status;
+
+    if (!users_credential_digest(token, digest)) {
+        return USERS_DB_FAILED;
+    }
+    do {
+        status = users_store_find_token(r, database, digest, wanted != USERS_KNOW_OWNER, found,
+                                        principal);
+    } while (users_replica_defers(&database, status, account_of(*found, principal)));
+    return status;
+}
+
+static int judge_token(request_rec *r, const char *token, users_knowledge wanted,
                        users_principal *principal, const char **sentence)
 {
-    unsigned char digest[USERS_DIGEST_LENGTH];
-    users_db_status status = USERS_DB_OK;
     bool found = false;
+    users_db_status status = token ? find_token(r, token, wanted, &found, principal) : USERS_DB_OK;
 
-    if (token) {
-        status = users_credential_digest(token, digest)
-                     ? users_store_find_token(r, digest, with_document, &found, principal)
-                     : USERS_DB_FAILED;
-    }
     if (status != USERS_DB_OK) {
         return users_reply_failure(r, status, true, sentence);
     }
@@ -76,8 +100,26 @@ static int refuse_secret(int status, const char *wrong, const char **sentence)
     return status;
 }
 
+/* A password that would have to be hashed, or is wrong, is one that a replica does not know. */
+static users_db_status find_owner(request_rec *r, const char *name, const char *secret,
+                                  users_knowledge wanted, bool *found, users_principal *principal,
+                                  users_secret *stored)
+{
+    struct users_database *database = users_replica_route(r, wanted == USERS_KNOW_RECENT);
+    users_db_status status;
+    bool right;
+
+    do {
+        status = users_store_find_credential(r, database, name, wanted != USERS_KNOW_OWNER, found,
+                                             principal, stored);
+        right = *found && users_replica_is(database) && users_secret_is_known(r, secret, stored);
+    } while (users_replica_defers(&database, status, account_of(right, principal)));
+    return status;
+}
+
 int users_authenticate_owner(request_rec *r, const char *name, const char *secret,
-                             bool with_document, users_principal *principal, const char **sentence)
+                             users_knowledge wanted, users_principal *principal,
+                             const char **sentence)
 {
     static const char wrong[] = "the user name or the password is wrong";
     users_attempt attempt;
@@ -91,8 +133,7 @@ int users_authenticate_owner(request_rec *r, const char *name, const char *secre
     }
     status = users_lockout_begin(r, "credential", name, &attempt);
     if (status == OK) {
-        found_status =
-            users_store_find_credential(r, name, with_document, &found, principal, &stored);
+        found_status = find_owner(r, name, secret, wanted, &found, principal, &stored);
         if (found_status != USERS_DB_OK) {
             return users_reply_failure(r, found_status, true, sentence);
         }
@@ -123,11 +164,10 @@ int users_authenticate_application(request_rec *r, const char *client_id, const 
                : refuse_secret(status, "the client_id or the client secret is wrong", sentence);
 }
 
-static int judge_pair(request_rec *r, const users_credential *pair, bool with_document,
+static int judge_pair(request_rec *r, const users_credential *pair, users_knowledge wanted,
                       users_principal *principal, const char **sentence)
 {
-    int status =
-        users_authenticate_owner(r, pair->name, pair->secret, with_document, principal, sentence);
+    int status = users_authenticate_owner(r, pair->name, pair->secret, wanted, principal, sentence);
 
     if (status == HTTP_UNAUTHORIZED) {
         users_authenticate_challenge(r, "", true);
@@ -138,7 +178,7 @@ static int judge_pair(request_rec *r, const users_credential *pair, bool with_do
     return status;
 }
 
-int users_authenticate_request(request_rec *r, bool with_document, users_principal *principal,
+int users_authenticate_request(request_rec *r, users_knowledge wanted, users_principal *principal,
                                const char **sentence)
 {
     users_credential credential =
@@ -149,9 +189,9 @@ int users_authenticate_request(request_rec *r, bool with_document, users_princip
         *sentence = "there is more than one Authorization header field";
         return HTTP_BAD_REQUEST;
     case USERS_CREDENTIAL_BEARER:
-        return judge_token(r, credential.secret, with_document, principal, sentence);
+        return judge_token(r, credential.secret, wanted, principal, sentence);
     case USERS_CREDENTIAL_BASIC:
-        return judge_pair(r, &credential, with_document, principal, sentence);
+        return judge_pair(r, &credential, wanted, principal, sentence);
     default:
         users_authenticate_challenge(r, "", true);
         *sentence = "credentials are required";
@@ -174,9 +214,10 @@ static const char *normal_scopes(const char *claim, apr_pool_t *pool)
     return scopes;
 }
 
-int users_authenticate_environment(request_rec *r, bool with_document, users_principal *principal,
-                                   const char **sentence)
+int users_authenticate_environment(request_rec *r, users_knowledge wanted,
+                                   users_principal *principal, const char **sentence)
 {
+    struct users_database *database;
     const users_settings *settings = users_settings_of(r->server);
     const char *user = apr_table_get(r->subprocess_env, settings->token_user_variable);
     const char *scopes = apr_table_get(r->subprocess_env, settings->token_scope_variable);
@@ -188,7 +229,11 @@ int users_authenticate_environment(request_rec *r, bool with_document, users_pri
         *sentence = "credentials are required";
         return HTTP_UNAUTHORIZED;
     }
-    status = users_grant_find_external(r, user, with_document, &found, principal);
+    database = users_replica_route(r, wanted == USERS_KNOW_RECENT);
+    do {
+        status = users_grant_find_external(r, database, user, wanted != USERS_KNOW_OWNER, &found,
+                                           principal);
+    } while (users_replica_defers(&database, status, account_of(found, principal)));
     if (status != USERS_DB_OK) {
         return users_reply_failure(r, status, true, sentence);
     }

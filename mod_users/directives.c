@@ -37,6 +37,9 @@ void *users_settings_merge(apr_pool_t *pool, void *base, void *add)
 #define MERGE(type, name, fallback) merged->name = over->name ? over->name : from->name;
     USERS_SETTINGS(MERGE)
 #undef MERGE
+    if (over->conninfo) {
+        merged->replica = over->replica; /* base's is the replica of another database */
+    }
     merged->endpoints = apr_array_append(pool, from->endpoints, over->endpoints);
     return merged;
 }
@@ -358,6 +361,12 @@ const command_rec users_directives[] = {
                      "Statements of a child that serve concurrent reads together; 0: a statement "
                      "for each read (default: 1)",
                      MEMBER(read_lanes), 0, CONNECTIONS_LIMIT),
+    SERVER_DIRECTIVE("UsersDBReplica", set_conninfo,
+                     "Connection string of a replica of UsersDB, which GET reads from "
+                     "(default: none)",
+                     MEMBER(replica)),
+    SERVER_DIRECTIVE("UsersReplicaLag", set_duration,
+                     "How old what UsersDBReplica tells may be (default: 2s)", MEMBER(replica_lag)),
     SERVER_DIRECTIVE("UsersChallenge", set_choice, "What a 401 asks for: both (default) or bearer",
                      MEMBER(challenge), .choices = challenges),
     SERVER_DIRECTIVE("UsersRealm", set_realm, "The realm that a 401 names (default: users)",

@@ -43,8 +43,9 @@ static const char *id_of_claim(const char *claim, apr_pool_t *pool)
     return id > 0 && strcmp(claim, apr_psprintf(pool, "%" APR_INT64_T_FMT, id)) == 0 ? claim : NULL;
 }
 
-users_db_status users_grant_find_external(request_rec *r, const char *user, bool with_document,
-                                          bool *found, users_principal *principal)
+users_db_status users_grant_find_external(request_rec *r, struct users_database *database,
+                                          const char *user, bool with_document, bool *found,
+                                          users_principal *principal)
 {
     const users_settings *settings = users_settings_of(r->server);
     bool by_id = settings->token_user == USERS_TOKEN_USER_ID;
@@ -54,7 +55,7 @@ users_db_status users_grant_find_external(request_rec *r, const char *user, bool
     users_parameter parameters[] = {{settings->token_application, 0},
                                     {by_id ? id_of_claim(user, r->pool) : user, 0}};
     PGresult *result;
-    users_db_status status = users_run_for(r, statement, parameters, &result);
+    users_db_status status = users_run_for(r, database, statement, parameters, &result);
 
     *found = status == USERS_DB_OK && PQntuples(result) == 1;
     if (*found) {
@@ -68,7 +69,8 @@ users_db_status users_grant_find_application(request_rec *r, const char *client_
 {
     users_parameter parameters[] = {{client_id, 0}};
     PGresult *result;
-    users_db_status status = users_run_for(r, &find_application, parameters, &result);
+    users_db_status status =
+        users_run_for(r, users_database_of(r), &find_application, parameters, &result);
 
     *found = status == USERS_DB_OK && PQntuples(result) == 1;
     if (*found) {
@@ -93,7 +95,8 @@ users_db_status users_grant_issue_token(request_rec *r, apr_int64_t application,
         {apr_psprintf(r->pool, "%" APR_TIME_T_FMT, apr_time_sec(lifetime)), 0},
     };
     PGresult *result;
-    users_db_status status = users_run_for(r, &issue_token, parameters, &result);
+    users_db_status status =
+        users_run_for(r, users_database_of(r), &issue_token, parameters, &result);
 
     if (status == USERS_DB_OK) {
         *issued = users_bool_at(result, 0, 0);
@@ -126,7 +129,8 @@ users_db_status users_grant_introspect_token(request_rec *r,
 {
     users_parameter parameters[] = {{(const char *)digest, USERS_DIGEST_LENGTH}};
     PGresult *result;
-    users_db_status status = users_run_for(r, &introspect_token, parameters, &result);
+    users_db_status status =
+        users_run_for(r, users_database_of(r), &introspect_token, parameters, &result);
 
     *document = status == USERS_DB_OK ? users_text_at(result, 0, 0) : NULL;
     return status;

@@ -9,8 +9,9 @@
  * of an account of UsersTokenApplication, or NULL. *found is false where there is no such
  * application; without such an account the principal has no user. Its scopes are NULL.
  */
-users_db_status users_grant_find_external(request_rec *r, const char *user, bool with_document,
-                                          bool *found, users_principal *principal);
+users_db_status users_grant_find_external(request_rec *r, struct users_database *database,
+                                          const char *user, bool with_document, bool *found,
+                                          users_principal *principal);
 
 /* An OAuth client. Memory of the request. */
 typedef struct {

@@ -12,6 +12,7 @@
 #include "directives.h"
 #include "handler.h"
 #include "hash.h"
+#include "replica.h"
 #include "settings.h"
 #include "startup.h"
 #include "store.h"
@@ -28,6 +29,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_ssl_add_cert_files(users_startup_note_tls, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_startup_run, tls_modules, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_cache_start, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(users_replica_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_cache_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_hash_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_store_open, NULL, NULL, APR_HOOK_MIDDLE);

@@ -12,7 +12,8 @@ APLOG_USE_MODULE(users);
 #define PAUSE_MOST  500
 
 struct users_outage {
-    server_rec *server; /* for the log */
+    server_rec *server; /* for the log, as is the name */
+    const char *name;
     apr_uint32_t lasts;
     apr_uint32_t refused;
 
@@ -23,11 +24,12 @@ struct users_outage {
     apr_uint32_t pause; /* the longest that may come next, in milliseconds */
 };
 
-users_outage *users_outage_create(apr_pool_t *pool, server_rec *s)
+users_outage *users_outage_create(apr_pool_t *pool, server_rec *s, const char *name)
 {
     users_outage *outage = apr_pcalloc(pool, sizeof(*outage));
 
     outage->server = s;
+    outage->name = name;
     return apr_thread_mutex_create(&outage->mutex, APR_THREAD_MUTEX_DEFAULT, pool) == APR_SUCCESS
                ? outage
                : NULL;
@@ -79,7 +81,7 @@ static void begin(users_outage *outage, const char *reason)
     outage->pause = PAUSE_LEAST;
     apr_atomic_set32(&outage->refused, 0);
     apr_atomic_set32(&outage->lasts, 1);
-    ap_log_error(APLOG_MARK, APLOG_ERR, 0, outage->server, "the database can't be reached: %s",
+    ap_log_error(APLOG_MARK, APLOG_ERR, 0, outage->server, "%s can't be reached: %s", outage->name,
                  reason);
 }
 
@@ -87,7 +89,7 @@ static void end(users_outage *outage)
 {
     apr_atomic_set32(&outage->lasts, 0);
     ap_log_error(APLOG_MARK, APLOG_WARNING, 0, outage->server,
-                 "the database is back after %.1f s, in which %u requests were refused",
+                 "%s is back after %.1f s, in which %u requests were refused", outage->name,
                  (double)(users_now() - outage->since) / APR_USEC_PER_SEC,
                  apr_atomic_read32(&outage->refused));
 }

@@ -18,8 +18,11 @@ typedef enum {
     USERS_MAY_NOT      /* too soon, or another one is looking */
 } users_permit;
 
-/* Of one database, none to begin with, in memory of pool. NULL where no lock could be had. */
-users_outage *users_outage_create(apr_pool_t *pool, server_rec *s);
+/*
+ * Of one database, none to begin with, in memory of pool. name: what the log calls it, a constant.
+ * NULL where no lock could be had.
+ */
+users_outage *users_outage_create(apr_pool_t *pool, server_rec *s, const char *name);
 
 /* Is there one? Takes no lock. */
 bool users_outage_lasts(users_outage *outage);

@@ -122,7 +122,8 @@ static apr_status_t destruct(void *resource, void *pool, apr_pool_t *unused)
     return APR_SUCCESS;
 }
 
-users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings *settings)
+users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings *settings,
+                              const char *name)
 {
     users_pool *pool = apr_pcalloc(p, sizeof(*pool));
     apr_status_t status;
@@ -131,10 +132,11 @@ users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings
     pool->settings = settings;
     pool->hosts = users_hosts_create(p, settings);
     if (!pool->hosts) {
-        ap_log_error(APLOG_MARK, APLOG_CRIT, APR_ENOMEM, s, "UsersDB can't be read");
+        ap_log_error(APLOG_MARK, APLOG_CRIT, APR_ENOMEM, s,
+                     "the connection string of %s can't be read", name);
         return NULL;
     }
-    pool->outage = users_outage_create(p, s);
+    pool->outage = users_outage_create(p, s, name);
     status = pool->outage ? apr_thread_mutex_create(&pool->mutex, APR_THREAD_MUTEX_DEFAULT, p)
                           : APR_ENOMEM;
     if (status == APR_SUCCESS) {
@@ -439,9 +441,9 @@ static users_db_status execute(users_connection *connection, const users_stateme
                                const users_parameter *parameters, apr_time_t deadline,
                                PGresult **result)
 {
-    const char *values[statement->parameters];
-    int lengths[statement->parameters];
-    int formats[statement->parameters];
+    const char *values[USERS_PARAMETERS_MAX];
+    int lengths[USERS_PARAMETERS_MAX];
+    int formats[USERS_PARAMETERS_MAX];
     int sent;
 
     for (int i = 0; i < statement->parameters; i++) {

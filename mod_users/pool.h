@@ -25,13 +25,15 @@ typedef enum {
     USERS_DB_FAILED       /* any other error: nothing was done, and it is in the log */
 } users_db_status;
 
+#define USERS_PARAMETERS_MAX 11
+
 /* A statement, prepared on a connection when it first runs there (UsersDBPrepare). */
 typedef struct {
-    unsigned number; /* its own among all: below 16 in store.c, below 32 in grant.c */
+    unsigned number; /* its own among all: below 15 in store.c, 15 in replica.c, to 31 in grant.c */
     const char *name;
     const char *sql;
-    int parameters;
-    bool reads; /* it changes nothing, so that it may run twice */
+    int parameters; /* USERS_PARAMETERS_MAX at most */
+    bool reads;     /* it changes nothing, so that it may run twice */
 } users_statement;
 
 /* A parameter: text where length is 0 (value then ends in NUL), else that many octets. */
@@ -41,11 +43,12 @@ typedef struct {
 } users_parameter;
 
 /*
- * The connections of a child to the database of settings, none of them open yet, in
- * memory of pool, whose clean-up closes them. NULL, with a line in the log, where memory or a lock
- * could not be had.
+ * The connections of a child to the database of settings, which the log calls by name, none of
+ * them open yet, in memory of pool, whose clean-up closes them. NULL, with a line in the log, where
+ * memory or a lock could not be had.
  */
-users_pool *users_pool_create(apr_pool_t *pool, server_rec *s, const users_settings *settings);
+users_pool *users_pool_create(apr_pool_t *pool, server_rec *s, const users_settings *settings,
+                              const char *name);
 
 /*
  * Borrow an open connection: waits until the deadline (users_now()), connecting included. Returns

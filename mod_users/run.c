@@ -12,7 +12,7 @@ APLOG_USE_MODULE(users);
 #define LONGEST_PAUSE    apr_time_from_msec(250) /* a change; it doubles */
 #define TIME_SPENT       "users_time_spent"      /* key of a request's pool: interval */
 
-users_limits users_limits_of(const request_rec *r)
+users_limits users_limits_of(const request_rec *r, const struct users_database *database)
 {
     const users_settings *settings = users_settings_of(r->server);
     apr_interval_time_t left = settings->request_timeout;
@@ -22,6 +22,9 @@ users_limits users_limits_of(const request_rec *r)
     apr_pool_userdata_get(&spent, TIME_SPENT, r->pool);
     if (spent) {
         left -= *(apr_interval_time_t *)spent;
+    }
+    if (database && database->primary) {
+        left /= 2;
     }
     return (users_limits){
         now, now + (left < settings->db_acquire_timeout ? left : settings->db_acquire_timeout),
@@ -112,7 +115,7 @@ static users_db_status settle(struct users_database *database, const users_state
 
 void users_run_count(const struct users_database *database, users_db_status status)
 {
-    if (status == USERS_DB_UNREACHABLE) {
+    if (status == USERS_DB_UNREACHABLE && !database->primary) {
         users_pool_count_refusal(database->pool);
     }
 }
@@ -123,11 +126,11 @@ static apr_status_t clear_result(void *result)
     return APR_SUCCESS;
 }
 
-users_db_status users_run_for(request_rec *r, const users_statement *statement,
-                              const users_parameter *parameters, PGresult **result)
+users_db_status users_run_for(request_rec *r, struct users_database *database,
+                              const users_statement *statement, const users_parameter *parameters,
+                              PGresult **result)
 {
-    struct users_database *database = users_settings_of(r->server)->database;
-    users_limits l = users_limits_of(r);
+    users_limits l = users_limits_of(r, database);
     users_db_status status;
 
     *result = NULL;
@@ -145,9 +148,9 @@ users_db_status users_run_change(request_rec *r, const users_statement *statemen
                                  const users_parameter *parameters, PGresult **result,
                                  bool *settled)
 {
-    struct users_database *database = users_settings_of(r->server)->database;
-    users_limits l = users_limits_of(r);
-    users_db_status status = users_run_for(r, statement, parameters, result);
+    struct users_database *database = users_database_of(r);
+    users_limits l = users_limits_of(r, database);
+    users_db_status status = users_run_for(r, database, statement, parameters, result);
 
     *settled = status == USERS_DB_LOST || status == USERS_DB_TIMEOUT;
     if (*settled) {

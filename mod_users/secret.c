@@ -9,14 +9,24 @@
 
 /*
  * That a password has this hash stays true, so it may be remembered. The key is computed with
- * what this process alone knows: nobody can try passwords against a stolen cache.
+ * what this process alone knows: nobody can try passwords against a stolen cache. False where
+ * nothing is remembered.
  */
 static bool derive_key(request_rec *r, const char *hash, const char *given, unsigned char *key)
 {
+    const users_settings *settings = users_settings_of(r->server);
     const char *text = apr_pstrcat(r->pool, hash, "\n", given, NULL);
 
-    return HMAC(EVP_sha256(), users_cache_secret(r), USERS_CACHE_KEY_LENGTH,
+    return settings->cache && settings->credential_cache > 0 &&
+           HMAC(EVP_sha256(), users_cache_secret(r), USERS_CACHE_KEY_LENGTH,
                 (const unsigned char *)text, strlen(text), key, NULL) != NULL;
+}
+
+static bool is_remembered(request_rec *r, const unsigned char *key)
+{
+    char verified;
+
+    return users_cache_get(r, key, &verified, sizeof(verified));
 }
 
 /* Returns OK where the password is right, else as users_secret_verify(). */
@@ -35,21 +45,18 @@ static int compute_hash(request_rec *r, users_attempt *attempt, const char *give
 /* As compute_hash(), but for what was computed before. */
 static int recall_hash(request_rec *r, users_attempt *attempt, const char *given, const char *hash)
 {
-    const users_settings *settings = users_settings_of(r->server);
     unsigned char key[USERS_CACHE_KEY_LENGTH];
-    bool cached =
-        settings->cache && settings->credential_cache > 0 && derive_key(r, hash, given, key);
-    char verified;
+    bool has_key = derive_key(r, hash, given, key);
+    const char verified = 1;
     int status;
 
-    if (cached && users_cache_get(r, key, &verified, sizeof(verified))) {
+    if (has_key && is_remembered(r, key)) {
         return OK;
     }
     status = compute_hash(r, attempt, given, hash);
-    if (cached && status == OK) {
-        verified = 1;
+    if (has_key && status == OK) {
         users_cache_put(r, key, &verified, sizeof(verified),
-                        apr_time_now() + settings->credential_cache);
+                        apr_time_now() + users_settings_of(r->server)->credential_cache);
     }
     return status;
 }
@@ -92,4 +99,14 @@ int users_secret_verify(request_rec *r, users_attempt *attempt, const char *name
         status = users_lockout_failed(r, attempt);
     }
     return status;
+}
+
+bool users_secret_is_known(request_rec *r, const char *given, const users_secret *stored)
+{
+    unsigned char key[USERS_CACHE_KEY_LENGTH];
+
+    if (stored->hash) {
+        return derive_key(r, stored->hash, given, key) && is_remembered(r, key);
+    }
+    return verify_digest(given, stored->digest) == OK;
 }

@@ -15,4 +15,10 @@
 int users_secret_verify(request_rec *r, users_attempt *attempt, const char *name, const char *given,
                         bool known, const users_secret *stored);
 
+/*
+ * Is it known to be right, without hashing and without counting? For one that is hashed that takes
+ * UsersCredentialCache.
+ */
+bool users_secret_is_known(request_rec *r, const char *given, const users_secret *stored);
+
 #endif

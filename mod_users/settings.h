@@ -72,6 +72,8 @@ typedef enum {
     setting(apr_interval_time_t, request_timeout, apr_time_from_sec(5)) \
     setting(users_flag, db_prepare, USERS_FLAG_ON) \
     setting(int, read_lanes, 1) \
+    setting(const char *, replica, NULL) \
+    setting(apr_interval_time_t, replica_lag, apr_time_from_sec(2)) \
     setting(users_challenge, challenge, USERS_CHALLENGE_BOTH) \
     setting(const char *, realm, "users") \
     setting(const char *, host_name, NULL) \
@@ -97,6 +99,7 @@ typedef enum {
 struct users_cache;    /* cache.c */
 struct users_database; /* run.h */
 struct users_hashers;  /* hash.c */
+struct users_writers;  /* replica.c */
 
 /* A <Location>. */
 typedef struct {
@@ -112,6 +115,8 @@ typedef struct {
     apr_array_header_t *endpoints;   /* users_location: those served here, main's among them */
     bool tls;                        /* a TLS module serves this server */
     const char *password;            /* what the program of password=exec: printed; else NULL */
+    const char *replica_password;    /* the same of UsersDBReplica */
+    struct users_writers *writers;   /* the process's; NULL without UsersDBReplica */
     struct users_cache *cache;       /* the process's; NULL where no setting needs it */
     struct users_hashers *hashers;   /* this child's */
     struct users_database *database; /* this child's; NULL without UsersDB */

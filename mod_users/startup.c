@@ -131,26 +131,39 @@ int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
  * Run the program of a conninfo's password=exec:PROGRAM, once for each conninfo: virtual
  * hosts that inherit it share what it printed. Returns false where it printed nothing.
  */
-static bool run_password_program(users_settings *settings, apr_hash_t *printed, apr_pool_t *pool)
+static bool run_password_program(const char *conninfo, const char **password, apr_hash_t *printed,
+                                 apr_pool_t *pool)
 {
-    PQconninfoOption *options = PQconninfoParse(settings->conninfo, NULL);
+    PQconninfoOption *options = conninfo ? PQconninfoParse(conninfo, NULL) : NULL;
     const char *program = options ? users_password_program(options) : NULL;
     bool good = true;
 
     if (program) {
-        settings->password = apr_hash_get(printed, settings->conninfo, APR_HASH_KEY_STRING);
-        if (!settings->password) {
+        *password = apr_hash_get(printed, conninfo, APR_HASH_KEY_STRING);
+        if (!*password) {
             char **argv;
 
             if (apr_tokenize_to_argv(program, &argv, pool) == APR_SUCCESS) {
-                settings->password = ap_get_exec_line(pool, argv[0], (const char *const *)argv);
+                *password = ap_get_exec_line(pool, argv[0], (const char *const *)argv);
             }
-            apr_hash_set(printed, settings->conninfo, APR_HASH_KEY_STRING, settings->password);
+            apr_hash_set(printed, conninfo, APR_HASH_KEY_STRING, *password);
         }
-        good = settings->password && *settings->password;
+        good = *password && **password;
     }
     PQconninfoFree(options);
     return good;
+}
+
+/* As above, for all of a server's. Returns the directive whose program printed nothing, or NULL. */
+static const char *get_passwords(users_settings *settings, apr_hash_t *printed, apr_pool_t *pool)
+{
+    if (!run_password_program(settings->conninfo, &settings->password, printed, pool)) {
+        return "UsersDB";
+    }
+    if (!run_password_program(settings->replica, &settings->replica_password, printed, pool)) {
+        return "UsersDBReplica";
+    }
+    return NULL;
 }
 
 static bool is_loopback(const apr_sockaddr_t *address)
@@ -201,10 +214,11 @@ int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, se
     }
     for (; s; s = s->next) {
         users_settings *settings = users_settings_of(s);
+        const char *mute = get_passwords(settings, printed, pconf);
 
-        if (settings->conninfo && !run_password_program(settings, printed, pconf)) {
+        if (mute) {
             ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
-                         "UsersDB: the program of password=exec: printed no password");
+                         "%s: the program of password=exec: printed no password", mute);
             return !OK;
         }
         if (settings->endpoints->nelts && !settings->tls && !on_loopback_alone(s)) {

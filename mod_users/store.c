@@ -1,6 +1,7 @@
 #include "store.h"
 
 #include "clock.h"
+#include "replica.h"
 #include "result.h"
 #include "run.h"
 
@@ -74,23 +75,39 @@ static bool same_database(const users_settings *a, const users_settings *b)
            a->db_max == b->db_max && a->db_exptime == b->db_exptime &&
            a->db_acquire_timeout == b->db_acquire_timeout &&
            a->db_connect_timeout == b->db_connect_timeout && a->db_timeout == b->db_timeout &&
-           a->db_prepare == b->db_prepare && a->read_lanes == b->read_lanes;
+           a->db_prepare == b->db_prepare && a->read_lanes == b->read_lanes &&
+           strcmp(a->replica ? a->replica : "", b->replica ? b->replica : "") == 0 &&
+           a->replica_lag == b->replica_lag;
 }
 
 static users_trip find_tokens_together;
 
 static struct users_database *open_database(apr_pool_t *pchild, server_rec *s,
-                                            const users_settings *settings)
+                                            const users_settings *settings, const char *name)
 {
     struct users_database *database = apr_pcalloc(pchild, sizeof(*database));
 
+    database->server = s;
     database->settings = settings;
-    database->pool = users_pool_create(pchild, s, settings);
+    database->pool = users_pool_create(pchild, s, settings, name);
     if (settings->read_lanes > 0) {
         database->tokens =
             users_combiner_create(pchild, settings->read_lanes, find_tokens_together, database);
     }
     return database->pool ? database : NULL;
+}
+
+static struct users_database *open_databases(apr_pool_t *pchild, server_rec *s,
+                                             const users_settings *settings)
+{
+    struct users_database *database = open_database(pchild, s, settings, "the database");
+
+    if (database && settings->replica) {
+        users_replica_add(
+            pchild, database,
+            open_database(pchild, s, users_replica_settings(pchild, settings), "the replica"));
+    }
+    return database;
 }
 
 void users_store_open(apr_pool_t *pchild, server_rec *s)
@@ -106,7 +123,7 @@ void users_store_open(apr_pool_t *pchild, server_rec *s)
                                    same_database(users_settings_of(other), settings))) {
             other = other->next;
         }
-        settings->database = other == vhost ? open_database(pchild, vhost, settings)
+        settings->database = other == vhost ? open_databases(pchild, vhost, settings)
                                             : users_settings_of(other)->database;
     }
 }
@@ -231,13 +248,14 @@ static void find_tokens_together(void *context, users_ticket **tickets, int coun
     }
 }
 
-static users_db_status find_token_alone(request_rec *r, const unsigned char *digest,
+static users_db_status find_token_alone(request_rec *r, struct users_database *database,
+                                        const unsigned char *digest,
                                         const users_statement *statement, bool *found,
                                         users_principal *principal)
 {
     users_parameter parameters[] = {{(const char *)digest, USERS_DIGEST_LENGTH}};
     PGresult *result;
-    users_db_status status = users_run_for(r, statement, parameters, &result);
+    users_db_status status = users_run_for(r, database, statement, parameters, &result);
 
     *found = status == USERS_DB_OK && PQntuples(result) == 1;
     if (*found) {
@@ -246,11 +264,11 @@ static users_db_status find_token_alone(request_rec *r, const unsigned char *dig
     return status;
 }
 
-static users_db_status find_token_in_company(request_rec *r, const unsigned char *digest,
-                                             bool *found, users_principal *principal)
+static users_db_status find_token_in_company(request_rec *r, struct users_database *database,
+                                             const unsigned char *digest, bool *found,
+                                             users_principal *principal)
 {
-    const struct users_database *database = users_settings_of(r->server)->database;
-    users_limits l = users_limits_of(r);
+    users_limits l = users_limits_of(r, database);
     token_question question = {digest, l.end};
     token_answer answer = {.status = USERS_DB_BUSY};
     users_ticket ticket = {.question = &question, .answer = &answer, .deadline = l.connection};
@@ -260,11 +278,11 @@ static users_db_status find_token_in_company(request_rec *r, const unsigned char
     do {
         answered = users_combine(database->tokens, &ticket);
     } while (answered && answer.status == USERS_DB_BUSY && users_now() < ticket.deadline);
-    if (r->method_number != M_GET || answer.alone) { /* else nothing follows */
+    if (r->method_number != M_GET || answer.alone || database->primary) { /* else nothing follows */
         users_limits_spend(r, &l);
     }
     if (answer.alone) {
-        return find_token_alone(r, digest, &find_token_account, found, principal);
+        return find_token_alone(r, database, digest, &find_token_account, found, principal);
     }
     users_run_count(database, answer.status);
     *found = answer.rows != NULL;
@@ -275,28 +293,27 @@ static users_db_status find_token_in_company(request_rec *r, const unsigned char
     return answer.status;
 }
 
-users_db_status users_store_find_token(request_rec *r,
+users_db_status users_store_find_token(request_rec *r, struct users_database *database,
                                        const unsigned char digest[USERS_DIGEST_LENGTH],
                                        bool with_document, bool *found, users_principal *principal)
 {
-    const struct users_database *database = users_settings_of(r->server)->database;
-
     /* while the database is away nobody waits for another one's trip */
     if (with_document && database && database->tokens && !users_pool_is_away(database->pool)) {
-        return find_token_in_company(r, digest, found, principal);
+        return find_token_in_company(r, database, digest, found, principal);
     }
-    return find_token_alone(r, digest, with_document ? &find_token_account : &find_token, found,
-                            principal);
+    return find_token_alone(r, database, digest, with_document ? &find_token_account : &find_token,
+                            found, principal);
 }
 
-users_db_status users_store_find_credential(request_rec *r, const char *name, bool with_document,
-                                            bool *found, users_principal *principal,
-                                            users_secret *secret)
+users_db_status users_store_find_credential(request_rec *r, struct users_database *database,
+                                            const char *name, bool with_document, bool *found,
+                                            users_principal *principal, users_secret *secret)
 {
     users_parameter parameters[] = {{name, 0}};
     PGresult *result;
-    users_db_status status = users_run_for(
-        r, with_document ? &find_credential_account : &find_credential, parameters, &result);
+    users_db_status status =
+        users_run_for(r, database, with_document ? &find_credential_account : &find_credential,
+                      parameters, &result);
 
     *found = false;
     if (status == USERS_DB_OK && PQntuples(result) == 1) {
@@ -401,6 +418,7 @@ users_db_status users_store_update(request_rec *r, apr_int64_t user, const json_
         status = users_run_change(r, &update_account, parameters, &result, &settled);
     }
     free(json);
+    users_replica_note_change(r, user);
     return status == USERS_DB_OK ? decode_change(r, result, change) : status;
 }
 

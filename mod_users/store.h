@@ -28,11 +28,11 @@ typedef struct {
 void users_store_open(apr_pool_t *pchild, server_rec *s);
 
 /*
- * Look up the live token of this digest; with_document brings the account along in the same
- * trip. *found is false where there is none. A read: repeated once where a pooled connection
- * turned out to be dead.
+ * Look up the live token of this digest in a database (NULL fails); with_document brings the
+ * account along in the same trip. *found is false where there is none. A read: repeated once where
+ * a pooled connection turned out to be dead.
  */
-users_db_status users_store_find_token(request_rec *r,
+users_db_status users_store_find_token(request_rec *r, struct users_database *database,
                                        const unsigned char digest[USERS_DIGEST_LENGTH],
                                        bool with_document, bool *found, users_principal *principal);
 
@@ -41,9 +41,9 @@ users_db_status users_store_find_token(request_rec *r,
  * Where there are none it is somebody's hash, if anybody has one, to be compared with in vain: the
  * time that an answer takes must not tell whether there is the name.
  */
-users_db_status users_store_find_credential(request_rec *r, const char *name, bool with_document,
-                                            bool *found, users_principal *principal,
-                                            users_secret *secret);
+users_db_status users_store_find_credential(request_rec *r, struct users_database *database,
+                                            const char *name, bool with_document, bool *found,
+                                            users_principal *principal, users_secret *secret);
 
 /* The owner in a row of (application, user, scopes, suspended, document). Memory of the result. */
 users_principal users_store_principal(const PGresult *result, int row);

@@ -226,8 +226,8 @@ static refusal judge_owner(request_rec *r, grant *asked)
 {
     const char *sentence;
     int status = users_authenticate_owner(r, parameter(asked->parameters, "username"),
-                                          parameter(asked->parameters, "password"), false,
-                                          &asked->owner, &sentence);
+                                          parameter(asked->parameters, "password"),
+                                          USERS_KNOW_OWNER, &asked->owner, &sentence);
 
     if (status == OK && asked->owner.suspended) {
         status = HTTP_UNAUTHORIZED;

@@ -84,6 +84,7 @@ subtest 'values' => sub {
         UsersDBMax => [[qw(1 4 1000)], [qw(0 -1 1001 4k 1.5 99999999999999999999)], $connections],
         UsersDBKeep  => [[1], [qw(0 1001 many)], $connections],
         UsersDBPrepare => [[qw(on off Off)], [qw(0 yes)], 'on or off'],
+        UsersReplicaLag => [[@durations], ['0', '25h'], $duration],
         UsersReadLanes => [[qw(0 1 1000)], [qw(-1 1001 one)], 'a number from 0 to 1000'],
         UsersMaxBody   =>
             [[qw(1 65536 16777216)], [qw(0 -1 16777217 64k)], 'a number from 1 to 16777216'],
@@ -165,10 +166,12 @@ subtest 'connection strings' => sub {
         'a string without quotes'  => 'dbname=users password=s3cret',
     );
     for my $name (sort keys %bad) {
-        my ($status, $output) = $server->configtest(vhost => "UsersDB $bad{$name}");
-        isnt $status, 0, "$name is refused";
-        like $output, qr/\bUsersDB\b/, "$name: the message names the directive";
-        unlike $output, qr/s3cret/, "$name: it does not show the password";
+        for my $directive (qw(UsersDB UsersDBReplica)) {
+            my ($status, $output) = $server->configtest(vhost => "$directive $bad{$name}");
+            isnt $status, 0, "$directive: $name is refused";
+            like $output, qr/\b$directive\b/, "$name: the message names the directive";
+            unlike $output, qr/s3cret/, "$name: it does not show the password";
+        }
     }
 };
 
@@ -389,6 +392,19 @@ subtest 'a password may come from elsewhere' => sub {
     $works->('passfile=', "passfile=$passfile");
     $server->stop;
 
+    $server->start(vhost => <<~CONF);
+        UsersDB "@{[$server->conninfo]} passfile=$passfile"
+        UsersDBReplica "@{[$server->conninfo]} application_name=replica password=exec:$program"
+        CONF
+    wait_until(
+        sub {
+            $server->request(GET => '/api/users', token => READ_TOKEN);
+            $server->sql("select count(*) from pg_stat_activity where application_name = 'replica'");
+        },
+        'UsersDBReplica to have the password of its program'
+    );
+    $server->stop;
+
     local $ENV{PGSERVICEFILE} = write_file('services', <<~SERVICE);
         [panel]
         host=@{[$server->dir]}/pg
@@ -409,13 +425,15 @@ subtest 'a program without a password ends the start' => sub {
         'one that is not there'   => $server->dir . '/absent',
     );
     for my $name (sort keys %programs) {
-        my $database = "UsersDB password=exec:$programs{$name}";
-        my $started  = eval { $server->start(vhost => $database); 1 };
-        ok !$started, "$name: httpd does not start";
-        $server->stop if $started;
-        my @lines = grep { /\[users:emerg\] .*\bUsersDB\b/ } $server->error_log;
-        is @lines, 1, "$name: one line in the error log names UsersDB";
-        unlike "@lines", qr/s3cret/, "$name: it does not show the password";
+        for my $directive (qw(UsersDB UsersDBReplica)) {
+            my $database = "$directive password=exec:$programs{$name}";
+            my $started  = eval { $server->start(vhost => $database); 1 };
+            ok !$started, "$name: httpd does not start";
+            $server->stop if $started;
+            my @lines = grep { /\[users:emerg\] .*\b$directive\b/ } $server->error_log;
+            is @lines, 1, "$name: one line in the error log names $directive";
+            unlike "@lines", qr/s3cret/, "$name: it does not show the password";
+        }
     }
 };
 

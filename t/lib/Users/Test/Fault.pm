@@ -23,7 +23,7 @@ A L<Users::Test>, with all that it brings, and the requests C<GET>, C<PATCH> and
         conninfo => 'host=...',              # in place of the cluster's
         max      => 2,                       # UsersDBMax
         acquire  => 1, connect => 0.3, timeout => 0.6,    # time-outs, in seconds
-        vhost    => 'UsersReadLanes 0',
+        vhost    => 'UsersReadLanes 0',      # or site, as for Users::Test
         threads  => 32,
     );
 
@@ -94,6 +94,7 @@ sub start_child ($self, %option) {
             MinSpareThreads 1
             MaxSpareThreads $threads
             CONF
+        site  => $option{site},
         vhost => <<~CONF);
             UsersDB "@{[$option{conninfo} // $self->conninfo]}"
             UsersDBMax @{[$option{max} // 2]}

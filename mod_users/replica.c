@@ -1,0 +1,274 @@
+#include "replica.h"
+
+#include "clock.h"
+#include "result.h"
+
+#include <apr_atomic.h>
+#include <apr_shm.h>
+#include <apr_strings.h>
+#include <http_core.h>
+#include <http_log.h>
+
+APLOG_USE_MODULE(users);
+
+#define SAMPLES         4                       /* in UsersReplicaLag */
+#define PAUSE_MOST      apr_time_from_msec(500) /* between two looks at a replica */
+#define WRITERS_BITS    13
+#define WRITERS         (1u << WRITERS_BITS)
+#define WRITERS_PROCESS "users_writers" /* key of httpd's own pool, which outlives restarts */
+
+/* How far the server has written its log, or read that of its primary, in octets. */
+static const users_statement wal_position = {
+    15, "wal_position",
+    "select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn()"
+    " end - '0/0'::pg_lsn)::bigint",
+    0, true};
+
+/* Where the primary was at a time: a replica that has come so far is no older than that. */
+typedef struct {
+    apr_time_t at; /* users_now() */
+    apr_int64_t position;
+} sample;
+
+struct users_replica {
+    server_rec *server; /* for the log */
+    struct users_database *database;
+    apr_interval_time_t lag;
+    apr_uint64_t good_until; /* users_now(): until then it is less than lag old */
+    apr_uint64_t due;        /* when to examine it again */
+    apr_uint32_t examined;   /* is a thread at it? What follows is this one's: */
+    sample samples[SAMPLES]; /* a ring */
+    unsigned next;           /* the oldest, or one that was never taken */
+    apr_time_t sample_due;
+    bool behind; /* the log knows */
+};
+
+/*
+ * When users last changed something, in milliseconds of users_now(): a table of hashes, in which
+ * a user may share another one's place and then reads from the primary for no reason of his own.
+ */
+struct users_writers {
+    apr_uint32_t changed[WRITERS];
+};
+
+/* Opening */
+
+static bool has_replica(const server_rec *s)
+{
+    for (; s; s = s->next) {
+        if (users_settings_of(s)->replica) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Not of the configuration's memory: what was noted before a restart counts after it. */
+int users_replica_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
+{
+    apr_pool_t *process = s->process->pool;
+    void *writers = NULL;
+    apr_shm_t *memory;
+    apr_status_t status;
+
+    (void)pconf;
+    (void)plog;
+    (void)ptemp;
+    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG || !has_replica(s)) {
+        return OK;
+    }
+    apr_pool_userdata_get(&writers, WRITERS_PROCESS, process);
+    if (!writers) {
+        status = apr_shm_create(&memory, sizeof(struct users_writers), NULL, process);
+        if (status != APR_SUCCESS) {
+            ap_log_error(APLOG_MARK, APLOG_EMERG, status, s,
+                         "UsersDBReplica: no shared memory could be had");
+            return !OK;
+        }
+        writers = apr_shm_baseaddr_get(memory);
+        memset(writers, 0, sizeof(struct users_writers));
+        apr_pool_userdata_setn(writers, WRITERS_PROCESS, NULL, process);
+    }
+    for (; s; s = s->next) {
+        users_settings_of(s)->writers = writers;
+    }
+    return OK;
+}
+
+/* Half of the time that a request has is the primary's, should it have to be asked, too. */
+const users_settings *users_replica_settings(apr_pool_t *pool, const users_settings *settings)
+{
+    users_settings *own = apr_pmemdup(pool, settings, sizeof(*settings));
+
+    own->conninfo = settings->replica;
+    own->password = settings->replica_password;
+    if (own->db_timeout > settings->request_timeout / 2) {
+        own->db_timeout = settings->request_timeout / 2;
+    }
+    return own;
+}
+
+void users_replica_add(apr_pool_t *pchild, struct users_database *primary,
+                       struct users_database *database)
+{
+    users_replica *replica;
+
+    if (!database) {
+        return;
+    }
+    replica = apr_pcalloc(pchild, sizeof(*replica));
+    replica->database = database;
+    replica->lag = primary->settings->replica_lag;
+    replica->server = primary->server;
+    database->primary = primary;
+    primary->replica = replica;
+}
+
+/* Is it good? */
+
+static bool ask_position(struct users_database *database, apr_time_t end, apr_int64_t *position)
+{
+    apr_time_t soon = users_now() + database->settings->db_connect_timeout;
+    users_limits l = {.connection = end < soon ? end : soon, .end = end < soon ? end : soon};
+    PGresult *result;
+    bool good = users_run(database, &wal_position, NULL, &l, &result) == USERS_DB_OK;
+
+    *position = good ? users_int8_at(result, 0, 0) : 0;
+    PQclear(result);
+    return good;
+}
+
+/* behind: not even the oldest sample has been passed. */
+static void note_lag(users_replica *replica, bool behind)
+{
+    if (behind != replica->behind) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, replica->server,
+                     behind ? "the replica is behind by more than UsersReplicaLag: GET reads from "
+                              "the database"
+                            : "the replica has caught up");
+    }
+    replica->behind = behind;
+}
+
+static void take_sample(users_replica *replica, apr_time_t now, apr_time_t end)
+{
+    apr_int64_t position;
+
+    if (now >= replica->sample_due && ask_position(replica->database->primary, end, &position)) {
+        replica->samples[replica->next] = (sample){now, position};
+        replica->next = (replica->next + 1) % SAMPLES;
+        replica->sample_due = now + replica->lag / SAMPLES;
+    }
+}
+
+/*
+ * What the primary had written when a sample was taken the replica has seen, once it has come so
+ * far. The clocks of the servers don't matter, nor whether the replica knows that it has lost its
+ * primary. A busy primary moves on before the replica is asked, and so earlier samples count, too.
+ */
+static void examine(users_replica *replica, apr_time_t end)
+{
+    apr_interval_time_t pause = replica->lag / SAMPLES;
+    apr_time_t now = users_now();
+    apr_time_t seen = 0;
+    apr_int64_t position;
+
+    take_sample(replica, now, end);
+    if (ask_position(replica->database, end, &position)) {
+        for (int i = 0; i < SAMPLES; i++) {
+            const sample *s = &replica->samples[i];
+
+            if (s->position <= position && s->at > seen) {
+                seen = s->at;
+            }
+        }
+        note_lag(replica, replica->samples[replica->next].position > position);
+    }
+    apr_atomic_set64(&replica->good_until, seen ? (apr_uint64_t)(seen + replica->lag) : 0);
+    apr_atomic_set64(&replica->due,
+                     (apr_uint64_t)(users_now() + (pause < PAUSE_MOST ? pause : PAUSE_MOST)));
+}
+
+static void examine_for(const request_rec *r, users_replica *replica)
+{
+    users_limits l;
+
+    if ((apr_uint64_t)users_now() < apr_atomic_read64(&replica->due) ||
+        apr_atomic_cas32(&replica->examined, 1, 0) != 0) {
+        return;
+    }
+    l = users_limits_of(r, replica->database);
+    examine(replica, l.end);
+    users_limits_spend(r, &l);
+    apr_atomic_set32(&replica->examined, 0);
+}
+
+/* While the primary is away nobody changes anything there, and the replica is all there is. */
+static bool is_good(users_replica *replica)
+{
+    return !users_pool_is_away(replica->database->pool) &&
+           ((apr_uint64_t)users_now() < apr_atomic_read64(&replica->good_until) ||
+            users_pool_is_away(replica->database->primary->pool));
+}
+
+struct users_database *users_replica_route(const request_rec *r, bool may_lag)
+{
+    struct users_database *primary = users_database_of(r);
+
+    if (!primary || !primary->replica || !may_lag) {
+        return primary;
+    }
+    examine_for(r, primary->replica);
+    return is_good(primary->replica) ? primary->replica->database : primary;
+}
+
+/* Who changes what */
+
+/* Fibonacci hashing: neighbours are far from each other. */
+static apr_uint32_t *place_of(struct users_writers *writers, apr_int64_t user)
+{
+    return &writers->changed[(apr_uint64_t)user * 0x9e3779b97f4a7c15 >> (64 - WRITERS_BITS)];
+}
+
+static apr_uint32_t milliseconds(apr_time_t time)
+{
+    return (apr_uint32_t)apr_time_as_msec(time); /* that it wraps does not matter to differences */
+}
+
+void users_replica_note_change(const request_rec *r, apr_int64_t user)
+{
+    struct users_writers *writers = users_settings_of(r->server)->writers;
+
+    if (writers) {
+        apr_atomic_set32(place_of(writers, user), milliseconds(users_now()));
+    }
+}
+
+static bool has_changed(const struct users_database *replica, apr_int64_t user)
+{
+    const users_settings *settings = replica->settings;
+    apr_uint32_t changed = apr_atomic_read32(place_of(settings->writers, user));
+
+    return milliseconds(users_now()) - changed <= milliseconds(settings->replica_lag) + 1;
+}
+
+/*
+ * A token or an account may be too new for the replica, and so may its end of being suspended.
+ * The order of the last two matters: who changed something longer ago than the lag may read from a
+ * replica that is good now.
+ */
+bool users_replica_defers(struct users_database **database, users_db_status status,
+                          apr_int64_t user)
+{
+    struct users_database *replica = *database;
+
+    if (!users_replica_is(replica)) {
+        return false;
+    }
+    *database = replica->primary;
+    if (status != USERS_DB_OK) {
+        apr_atomic_set64(&replica->primary->replica->good_until, 0);
+    }
+    return status != USERS_DB_OK || !user || has_changed(replica, user) ||
+           !is_good(replica->primary->replica);
+}

@@ -1,0 +1,43 @@
+/*
+ * A replica of a database (UsersDBReplica), which GET is served from. It lags behind: so it has to
+ * be seen not to be more than UsersReplicaLag old, only what it admits counts, and who has just
+ * changed something reads from the primary.
+ */
+#ifndef USERS_REPLICA_H
+#define USERS_REPLICA_H
+
+#include "run.h"
+
+/* Hook post_config: where the children of this host note who has changed something. */
+int users_replica_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
+
+/* The settings of the replica of these settings' database. Memory of pool. */
+const users_settings *users_replica_settings(apr_pool_t *pool, const users_settings *settings);
+
+/* Make a database the replica of a primary; NULL: of none. */
+void users_replica_add(apr_pool_t *pchild, struct users_database *primary,
+                       struct users_database *database);
+
+/*
+ * Where a request is to be looked up: the replica where it may lag, there is one, and it is good;
+ * else the primary. Now and then the caller finds out whether it is, which is part of his
+ * UsersRequestTimeout. NULL where the primary could not be set up.
+ */
+struct users_database *users_replica_route(const request_rec *r, bool may_lag);
+
+static inline bool users_replica_is(const struct users_database *database)
+{
+    return database && database->primary;
+}
+
+/*
+ * What came of the look-up there. user: the account that was admitted, 0: none. Returns true where
+ * the primary, which *database then is, has to be asked instead.
+ */
+bool users_replica_defers(struct users_database **database, users_db_status status,
+                          apr_int64_t user);
+
+/* This user's account may have been changed: for UsersReplicaLag no replica is asked for it. */
+void users_replica_note_change(const request_rec *r, apr_int64_t user);
+
+#endif
