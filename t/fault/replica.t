@@ -82,11 +82,14 @@ sub are_all_good ($name, @answers) {
     is_deeply count(map { $_->{status} } @answers), { 200 => scalar @answers }, $name;
 }
 
+sub connections_of_standby () {
+    return $standby->sql('users', "select count(*) from pg_stat_activity where usename = 'mod_users'");
+}
+
 subtest 'off by default' => sub {
     $server->start_child(max => 2);
     is $server->request(GET)->{status}, 200, 'GET';
-    is $standby->sql('users', "select count(*) from pg_stat_activity where usename = 'mod_users'"), 0,
-        'nobody connects to a standby';
+    is connections_of_standby(), 0, 'nobody connects to a standby';
 };
 
 subtest 'GET reads from it' => sub {
@@ -227,10 +230,12 @@ subtest 'a virtual host with a UsersDB of its own has no replica but its own' =>
         qw(inherits own);
     catch_up();
     wait_until(sub { asks($standby, $at{inherits}->@*) }, 'a look-up at the standby');
+    is $server->request($at{own}->@*)->{status}, 200, 'GET from one with';
+    is connections_of_standby(), 1, '... asks no replica';
     while_paused(sub {
         move_to('Gouda');
-        is city_of($at{inherits}->@*), 'Delft', 'one without has its replica, too';
-        is city_of($at{own}->@*), 'Gouda', 'one with has none';
+        is city_of($at{inherits}->@*), 'Delft', 'one without has the replica, too';
+        is city_of($at{own}->@*), 'Gouda', '... but one with has not';
     });
 };
 
