@@ -3,6 +3,7 @@
 use v5.36;
 use Time::HiRes qw(time);
 use Users::Test::Fault;
+use Users::Test::Proxy;
 
 my $server  = Users::Test::Fault->new;
 my $primary = $server->postgres;
@@ -292,6 +293,37 @@ subtest 'a standby that is frozen' => sub {
     my ($slowest) = sort { $b <=> $a } map { $_->{seconds} } @answers;
     cmp_ok $slowest, '<', 5 + SLACK, '... within UsersRequestTimeout';
     note sprintf 'the slowest took %.3f s', $slowest;
+};
+
+subtest 'its connection breaks at any message' => sub {
+    my $proxy = Users::Test::Proxy->new($server);    # the primary as a replica of itself
+    start('200ms', replica => $proxy->conninfo);
+    $server->allow_log(qr/the replica (?:can't be reached|is back)/);
+    my $trace;
+    my $get = sub { $proxy->tell('pass'); $server->request(GET); $trace = $proxy->tell('trace') };
+    my $use = sub { wait_until(sub { $get->() =~ /sD.*sD/ }, 'it to be examined, and used') };
+    my %how = (warm => [qw(close reset freeze)], cold => [qw(close reset)]);
+    for my $temperature (qw(warm cold)) {
+        $use->() for 1 .. 2;    # the first connects
+        if ($temperature eq 'cold') {
+            $proxy->tell('drop');
+            $get->();
+        }
+        my %count = count($trace =~ /([cs])\S/g)->%*;
+        my @places = ((map { [client => $_] } 0 .. $count{c}), map { [server => $_] } 0 .. $count{s});
+        my @faults;
+        for my $case (map { my $place = $_; map { [@$place, 0, $_] } $how{$temperature}->@* } @places) {
+            $use->();
+            $proxy->tell('drop') if $temperature eq 'cold';
+            $proxy->tell('fault', @$case);
+            my ($answer, $seconds) = $server->timed(GET);
+            push @faults, "@$case: $answer->{status} after $seconds s"
+                if $answer->{status} != 200 || $seconds > 5 + SLACK;
+            $proxy->tell('pass');
+            $proxy->tell('thaw');
+        }
+        is_deeply \@faults, [], "$temperature: GET is served, in each of " . @places . ' places';
+    }
 };
 
 subtest 'a primary that is away' => sub {
