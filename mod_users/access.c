@@ -42,16 +42,6 @@ static const struct {
 };
 #define OPERATIONS (sizeof(operations) / sizeof(*operations))
 
-static const char *scope_of(users_operation operation)
-{
-    for (size_t i = 0; i < OPERATIONS; i++) {
-        if (operations[i].operation == operation) {
-            return operations[i].scope;
-        }
-    }
-    return NULL;
-}
-
 const char *users_access_allow(const request_rec *r)
 {
     switch (users_location_of(r)->endpoint) {
@@ -82,6 +72,7 @@ static int judge_target(request_rec *r, users_admission *admission, const char *
         if (operations[i].endpoint == location->endpoint &&
             operations[i].method == r->method_number) {
             admission->operation = operations[i].operation;
+            admission->scope = operations[i].scope;
             return OK;
         }
     }
@@ -151,7 +142,7 @@ static users_knowledge wanted_for(const users_admission *admission)
 static int judge_scope(request_rec *r, users_admission *admission, const char **sentence)
 {
     const users_principal *principal = &admission->principal;
-    const char *scope = scope_of(admission->operation);
+    const char *scope = admission->scope;
 
     if (principal->suspended) {
         *sentence = "the account is suspended";
@@ -190,7 +181,7 @@ static void judge(request_rec *r, verdict *found)
     if (found->status == OK && users_location_of(r)->endpoint == USERS_ENDPOINT_ACCOUNT) {
         found->status = judge_headers(r, admission, &found->sentence);
     }
-    if (found->status != OK || !scope_of(admission->operation)) {
+    if (found->status != OK || !admission->scope) {
         return;
     }
     found->pending = is_external(r);
@@ -223,7 +214,7 @@ void users_access_publish(request_rec *r, const users_principal *principal)
 static int pronounce(request_rec *r, const verdict *found, bool undecided)
 {
     if (found->status == OK) {
-        if (scope_of(found->admission.operation)) {
+        if (found->admission.scope) {
             users_access_publish(r, &found->admission.principal);
         }
         return OK;

@@ -19,6 +19,7 @@ typedef enum {
 /* A request that may go on: what it wants, how, and for whom. */
 typedef struct {
     users_operation operation;
+    const char *scope; /* that it needs; NULL: none */
     users_accept accept;
     users_prefer prefer;
     const users_entity_tags *if_match;      /* NULL: no such header field */

@@ -266,6 +266,23 @@ subtest 'a token without a user has no account to show or to change' => sub {
     }
 };
 
+# Who brings views of his own may have tokens that outlive the accounts.
+subtest 'nor has one whose account the view does not show' => sub {
+    $server->sql(<<~'SQL');
+        alter view users_api.account rename to whole_account;
+        create view users_api.account as select * from users_api.whole_account where user_id <> 1;
+        grant select on users_api.account to mod_users
+        SQL
+    my $answer = ask(GET => token => READ_TOKEN);
+    is $answer->{status}, 403, 'GET is a 403';
+    is_deeply $answer->{json}, { errors => ['the token belongs to no account'] }, 'which says why';
+    is ask(HEAD => token => READ_TOKEN)->{status}, 403, 'HEAD is one';
+    is ask(PATCH => token => FULL_TOKEN, headers => ['If-None-Match' => '"x"'])->{status}, 403,
+        'PATCH that needs to see it is one';
+    $server->sql('drop view users_api.account; alter view users_api.whole_account rename to account');
+    is ask(GET => token => READ_TOKEN)->{status}, 200, 'it is served when it is back';
+};
+
 subtest 'a suspended account is refused, whatever the credential' => sub {
     for my $method (qw(GET HEAD PATCH POST)) {
         is ask($method, token => 'suspended')->{status},       403, "$method with a token is a 403";

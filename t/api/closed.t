@@ -81,9 +81,12 @@ $rules .= <<~'RULES';
 my $server = Users::Test->new;
 my $htdocs = $server->dir . '/htdocs';
 mkdir "$htdocs/directory" or die "directory: $!\n";
-open my $page, '>', "$htdocs/page" or die "page: $!\n";
-print $page 'before <!--#include virtual="/api/users" --> after';
-close $page;
+for (['page', '/api/users'], ['page-of-handler', '/handler']) {
+    my ($name, $included) = @$_;
+    open my $page, '>', "$htdocs/$name" or die "$name: $!\n";
+    print $page qq{before <!--#include virtual="$included" --> after};
+    close $page;
+}
 
 sub locations ($directive, @locations) {
     return join '', map {
@@ -96,7 +99,7 @@ $server->start(
     modules => [qw(access_compat actions authz_user dir include proxy proxy_http rewrite status)],
     vhost   => join '', $rules, locations('UsersEndpoint account', @endpoints),
     locations('', @detours), <<~'CONF');
-        <Location /page>
+        <Location ~ ^/page>
           Options +Includes
           SetOutputFilter INCLUDES
           ForceType text/html
@@ -104,7 +107,7 @@ $server->start(
         CONF
 $server->expect_log(qr/reached users-account without its access checker: refused/);
 $server->allow_log(qr/client denied by server configuration/);
-$server->allow_log(qr{unable to include "/api/users"});
+$server->allow_log(qr{unable to include "/(?:api/users|handler)"});
 
 # What comes back: each answer's status, and whether the account is in there.
 sub outcome ($method, $path, %option) {
@@ -148,10 +151,27 @@ subtest 'a page that includes the endpoint shows what its reader may see' => sub
                 $i == $#readers ? '200 and the account' : '200', "$what, $method";
         }
     }
-    like $server->request(GET => '/page')->{body}, qr/^before .* after$/,
+    like $server->request(GET => '/page')->{body}, qr/^before [^<]* after$/,
         'and is whole without it';
     like $server->request(GET => '/page', token => READ_TOKEN)->{body},
         qr/^before \{"user":\{.*\}\} after$/, 'and with it';
+};
+
+subtest 'a page that includes the handler alone shows nobody anything' => sub {
+    for my $reader (@readers) {
+        my ($what, %credential) = @$reader;
+        is outcome(GET => '/page-of-handler', %credential), '200', $what;
+    }
+    like $server->request(GET => '/page-of-handler', token => READ_TOKEN)->{body}, qr/^before [^<]* after$/,
+        'and is whole without it';
+};
+
+# httpd sends an answer of its own in place of one whose header fields can't be sent.
+subtest 'a header field of the configuration that is no good' => sub {
+    $server->stop;
+    $server->start(modules => ['headers'], vhost => 'Header always set "X Y" z early');
+    $server->allow_log(qr/invalid/);
+    is outcome(GET => '/api/users', @$_), 500, 'has one answer' for [], [token => 'unknown'], [token => READ_TOKEN];
 };
 
 done_testing;
