@@ -69,7 +69,7 @@ static bool is_duration(const char *text)
 static bool is_count(const char *text)
 {
     return text[0] != '0' && has_length(text, 1, 7) && holds_only(text, DIGITS) &&
-           atol(text) <= 1000000;
+           strtol(text, NULL, 10) <= 1000000;
 }
 
 static bool is_handle(const char *text)

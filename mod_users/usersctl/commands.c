@@ -7,6 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* --limit, which is a number by the time that a command runs. */
+static int limit_of(const users_invocation *invocation)
+{
+    return (int)strtol(invocation->values[USERS_ARG_LIMIT], NULL, 10);
+}
+
 /* Limits are one more in the database: that one tells that there is more. */
 static users_exit call(users_invocation *invocation, PGresult **result)
 {
@@ -16,10 +22,10 @@ static users_exit call(users_invocation *invocation, PGresult **result)
 
     for (; command->parameters[count] != USERS_ARG_NONE; count++) {
         users_argument argument = command->parameters[count];
-        const char *value = invocation->values[argument];
 
-        parameters[count] =
-            argument == USERS_ARG_LIMIT ? apr_itoa(invocation->pool, atoi(value) + 1) : value;
+        parameters[count] = argument == USERS_ARG_LIMIT
+                                ? apr_itoa(invocation->pool, limit_of(invocation) + 1)
+                                : invocation->values[argument];
     }
     return users_database_call(invocation->db, command->function, parameters, count,
                                invocation->values[USERS_ARG_JSON] != NULL, result);
@@ -27,7 +33,7 @@ static users_exit call(users_invocation *invocation, PGresult **result)
 
 static users_exit list(users_invocation *invocation)
 {
-    int limit = atoi(invocation->values[USERS_ARG_LIMIT]);
+    int limit = limit_of(invocation);
     PGresult *result;
     users_exit status = call(invocation, &result);
     bool more;
@@ -100,8 +106,8 @@ static users_exit purge_table(PGconn *db, const char *function, const char **par
             return status;
         }
         more = !PQgetisnull(result, 0, 0);
-        snprintf(page, sizeof(page), "%s", PQgetvalue(result, 0, 0));
-        *purged += atoll(PQgetvalue(result, 0, 1));
+        apr_cpystrn(page, PQgetvalue(result, 0, 0), sizeof(page));
+        *purged += apr_atoi64(PQgetvalue(result, 0, 1));
         PQclear(result);
     }
     return status;

@@ -1,7 +1,7 @@
 #include "usersctl/database.h"
 
+#include <apr_strings.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,9 +50,9 @@ users_exit users_database_connect(PGconn **db, const char *conninfo)
             USERS_EXIT_USAGE, "--db must not hold a password, which every user of this machine can "
                               "see: use passfile=FILE, service=NAME or ~/.pgpass");
     }
-    /* Defaults behind all that libpq reads, service files too. */
-    setenv("PGDATABASE", "users", 0);
-    setenv("PGCONNECT_TIMEOUT", "10", 0);
+    /* Defaults behind all that libpq reads, service files too; there is no other thread. */
+    setenv("PGDATABASE", "users", 0);     /* NOLINT(concurrency-mt-unsafe) */
+    setenv("PGCONNECT_TIMEOUT", "10", 0); /* NOLINT(concurrency-mt-unsafe) */
     connection = PQconnectdbParams(keywords, values, 1);
     if (PQstatus(connection) != CONNECTION_OK) {
         users_output_complain(USERS_EXIT_FAILED, "%s", PQerrorMessage(connection));
@@ -124,9 +124,9 @@ users_exit users_database_call(PGconn *db, const char *function, const char *con
     char statement[256];
     int length = count ? 4 * count - 2 : 0;
 
-    snprintf(statement, sizeof(statement),
-             "select %s from (select * from users_admin.%s(%.*s)) as answer",
-             json ? "row_to_json(answer)" : "*", function, length, placeholders);
+    apr_snprintf(statement, sizeof(statement),
+                 "select %s from (select * from users_admin.%s(%.*s)) as answer",
+                 json ? "row_to_json(answer)" : "*", function, length, placeholders);
     *result = PQexecParams(db, statement, count, NULL, parameters, NULL, NULL, 0);
     if (PQresultStatus(*result) != PGRES_TUPLES_OK) {
         users_exit status = complain(db, *result);

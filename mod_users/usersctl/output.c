@@ -1,5 +1,7 @@
 #include "usersctl/output.h"
 
+#include <apr_errno.h>
+#include <apr_strings.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -25,7 +27,11 @@ static int utf8(void)
 static bool is_harmful(const char *text, int length)
 {
     static const char ranges[][2][4] = {
-        {"\u200b", "\u200f"}, {"\u2028", "\u202e"}, {"\u2060", "\u206f"}, {"\ufeff", "\ufeff"}};
+        {"\u200b", "\u200f"},
+        {"\u2028", "\u202e"}, /* NOLINT(misc-misleading-bidirectional): escapes mislead nobody */
+        {"\u2060", "\u206f"},
+        {"\ufeff", "\ufeff"},
+    };
 
     if (length < PQmblen(text, utf8()) || PQdsplen(text, utf8()) < 0) {
         return true;
@@ -44,7 +50,10 @@ static bool is_harmful(const char *text, int length)
     return false;
 }
 
-/* Write a text on one line, harmful bytes as \x1b; out NULL: only measure. Returns its width. */
+/*
+ * Write a text on one line, harmful bytes as \x1b; out NULL: only measure. Returns its width. That
+ * it could not be written is told by users_output_finish().
+ */
 static int write_text(FILE *out, const char *text)
 {
     int width = 0;
@@ -56,7 +65,7 @@ static int write_text(FILE *out, const char *text)
         width += harmful ? 4 * length : PQdsplen(text, utf8());
         for (; length > 0; length--, text++) {
             if (out) {
-                fprintf(out, harmful ? "\\x%02x" : "%c", (unsigned char)*text);
+                (void)fprintf(out, harmful ? "\\x%02x" : "%c", (unsigned char)*text);
             }
         }
     }
@@ -69,17 +78,19 @@ users_exit users_output_complain(users_exit status, const char *format, ...)
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(line, sizeof(line), format, arguments);
+    apr_vsnprintf(line, sizeof(line), format, arguments);
     va_end(arguments);
     for (size_t end = strlen(line); end > 0 && line[end - 1] == '\n'; end--) {
         line[end - 1] = '\0';
     }
     for (char *c = line; *c; c++) { /* libpq's have several lines */
-        *c = *c == '\n' || *c == '\t' ? ' ' : *c;
+        if (*c == '\n' || *c == '\t') {
+            *c = ' ';
+        }
     }
-    fputs("usersctl: ", stderr);
+    (void)fputs("usersctl: ", stderr); /* where it fails nobody can be told */
     write_text(stderr, line);
-    fputc('\n', stderr);
+    (void)fputc('\n', stderr);
     return status;
 }
 
@@ -97,7 +108,7 @@ static const char *cell(const PGresult *result, int row, int column, char buffer
         return "-";
     }
     if (is_digest(result, column)) {
-        snprintf(buffer, HANDLE_LENGTH + 1, "%s", value);
+        apr_cpystrn(buffer, value, HANDLE_LENGTH + 1);
         return buffer;
     }
     return value;
@@ -180,8 +191,10 @@ void users_output_json(const PGresult *result, const char *name, const char *val
 users_exit users_output_finish(void)
 {
     if (fflush(stdout) != 0 || ferror(stdout)) {
+        char reason[128];
+
         return users_output_complain(USERS_EXIT_FAILED, "can't write to standard output: %s",
-                                     strerror(errno));
+                                     apr_strerror(errno, reason, sizeof(reason)));
     }
     return USERS_EXIT_DONE;
 }

@@ -79,6 +79,7 @@ static int read_options(users_invocation *invocation, int argc, char **argv)
                 kind->option, kind->operand ? required_argument : no_argument, NULL, argument};
         }
     }
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is no other thread */
     while ((found = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
         if (found == '?' || found == ':') {
             users_output_complain(USERS_EXIT_USAGE,
