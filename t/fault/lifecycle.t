@@ -6,6 +6,8 @@ use Time::HiRes qw(time);
 use Users::Test::Fault;
 use Users::Test::Session;
 
+plan skip_all => 'a single process neither restarts nor has children' if $ENV{USERS_TEST_VALGRIND};
+
 # Shared memory and semaphores of our own: nobody else's come and go.
 my @ISOLATE = (
     $> == 0 ? 'unshare' : qw(unshare --map-current-user --keep-caps), qw(--ipc --mount),
