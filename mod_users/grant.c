@@ -95,8 +95,8 @@ users_db_status users_grant_issue_token(request_rec *r, apr_int64_t application,
         {apr_psprintf(r->pool, "%" APR_TIME_T_FMT, apr_time_sec(lifetime)), 0},
     };
     PGresult *result;
-    users_db_status status =
-        users_run_for(r, users_database_of(r), &issue_token, parameters, &result);
+    bool settled;
+    users_db_status status = users_run_change(r, &issue_token, parameters, &result, &settled);
 
     if (status == USERS_DB_OK) {
         *issued = users_bool_at(result, 0, 0);

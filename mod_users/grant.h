@@ -27,7 +27,8 @@ users_db_status users_grant_find_application(request_rec *r, const char *client_
 /*
  * Store a token by its digest, valid from now on for UsersTokenLifetime. user: 0 for the
  * application's own. *created_at: seconds since 1970, by the database's clock. *issued is false
- * where the application, its scopes or the account have gone in the meantime.
+ * where the application, its scopes or the account have gone in the meantime. The token must be
+ * random: its digest is the name of the change.
  */
 users_db_status users_grant_issue_token(request_rec *r, apr_int64_t application, apr_int64_t user,
                                         const unsigned char digest[USERS_DIGEST_LENGTH],

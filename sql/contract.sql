@@ -126,11 +126,12 @@ comment on function users.merged_labels is
 -- then repeats the change on a new connection, and each function makes it once however often that
 -- happens, and returns what became of it. What tells a repeat from another change is a name that
 -- the module has made at random: for a registration that of its credential, which is unique
--- anyway and so costs nothing; for an update a nonce in a row of its own (users.change), since a
--- later change may stand between a change and its repeat, and would overwrite a column of the
--- account. The first try may still be running, or not even have begun, when the repeat comes:
--- whichever is second waits for the other, for the account's row or in a unique index, and then
--- finds what it has done. A refusal stores nothing, and a repeat is judged anew.
+-- anyway and so costs nothing; for a token its digest, likewise; for an update a nonce in a row of
+-- its own (users.change), since a later change may stand between a change and its repeat, and would
+-- overwrite a column of the account. To end a token twice is to end it once. The first try may
+-- still be running, or not even have begun, when the repeat comes: whichever is second waits for
+-- the other, for a row or in a unique index, and then finds what it has done. A refusal stores
+-- nothing, and a repeat is judged anew.
 --
 -- All of that wants the isolation level "read committed", in which a statement sees what those
 -- before it have waited for; role.sql asks for it.
@@ -488,14 +489,22 @@ begin
     and revoked_at is null
     and (p_user_id is not null or scopes @> p_scopes)
     and (p_user_id is null
-      or exists (select from users.account where id = p_user_id and suspended_at is null));
+      or exists (select from users.account where id = p_user_id and suspended_at is null))
+  on conflict (digest) do update -- this is the repeat of a change, whose times its answer tells
+    set created_at = excluded.created_at,
+      expires_at = excluded.expires_at
+    where token.application_id = excluded.application_id
+      and token.user_id is not distinct from excluded.user_id
+      and token.scopes = excluded.scopes
+      and token.revoked_at is null;
   return found;
 end
 $$;
 comment on function users_api.issue_token is
   'Store a token by its SHA-256. p_user_id null: the application''s own token, which can have those scopes only that the '
-  'application holds; p_expires_at null: never. False, and nothing is stored: there is no such application or account, it '
-  'is revoked or suspended, or the application does not hold the scopes.';
+  'application holds; p_expires_at null: never. The token is random: one that is there, alive and alike, is that of the '
+  'first time, and is valid from now on. False, and nothing is stored: there is no such application or account, it '
+  'is revoked or suspended, the application does not hold the scopes, or the digest is that of another token.';
 
 create or replace function users_api.revoke_token(p_application_id bigint, p_digest bytea) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp

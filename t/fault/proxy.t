@@ -15,14 +15,22 @@ my $session = Users::Test::Session->new($server);
 my $marks   = 0;
 my $deadline;    # seconds that a request may take
 
-# Each request that stores something brings a mark, which is the city of its account. This is
-# how often each was stored.
+# Each request that stores something brings a mark, which is the city of its account or the scope
+# of its token. This is how often each was stored; a token's end is stored too.
 $server->sql(<<~SQL);
     create table public.stored (mark text, user_id bigint);
     create function public.see() returns trigger language plpgsql as
       'begin insert into public.stored values (new.city, new.id); return null; end';
     create trigger see after insert or update on users.account
       for each row execute function public.see();
+    create function public.see_token() returns trigger language plpgsql as
+      'begin insert into public.stored values (new.scopes[1], 0); return null; end';
+    create trigger see after insert on users.token
+      for each row when (new.scopes[2] is null) execute function public.see_token();
+    create trigger see_end after update on users.token
+      for each row when (new.revoked_at is not null) execute function public.see_token();
+    update users.application
+      set scopes = (select array_agg('m' || number) from generate_series(1, 5000) as number);
     insert into users.credential (user_id, username, secret_digest)
       values (1, 'john', sha256('secret of john'));
     SQL
@@ -48,6 +56,7 @@ sub start (%option) {
         UsersDBConnectTimeout 3s
         UsersDBTimeout @{[1000 * $option{timeout}]}ms
         UsersRequestTimeout @{[1000 * $option{request}]}ms
+        @{[OAUTH_ENDPOINTS]}
         VHOST
     $server->allow_log(qr/server reached MaxRequestWorkers setting/);
     $server->allow_log(qr/the database (?:can't be reached|is back|is away)/);
@@ -78,6 +87,19 @@ sub patch ($mark, @headers) {
         json    => { user => { city => $mark } });
 }
 
+sub oauth ($endpoint, @form) {
+    return (POST => "/api/oauth/$endpoint", basic => [CLIENT_ID, CLIENT_SECRET], form => \@form);
+}
+
+# That of a token which is there, and is the mark.
+sub revocation ($mark) {
+    $session->sql(<<~SQL);
+        insert into users.token (digest, application_id, scopes)
+        select sha256('$mark'), id, array['$mark', 'to be ended'] from users.application
+        SQL
+    return oauth('revoke', token => $mark);
+}
+
 # Makes the request with a mark.
 my %operations = (
     'GET by token'       => sub ($mark) { (GET => '/api/users', token => READ_TOKEN) },
@@ -91,9 +113,17 @@ my %operations = (
     },
     'POST with Idempotency-Key' =>
         sub ($mark) { registration($mark, {}, 'Idempotency-Key' => $mark) },
+    'ISSUE a token' =>
+        sub ($mark) { oauth('token', grant_type => 'client_credentials', scope => $mark) },
+    'REVOKE a token' => \&revocation,
 );
-my %CHANGE = (PATCH => 'update_account', POST => 'register_account');    # as the proxy sees them
-my @changes = grep { /^P/ } sort keys %operations;
+my %CHANGE = (    # as the proxy sees them
+    PATCH  => 'update_account',
+    POST   => 'register_account',
+    ISSUE  => 'issue_token',
+    REVOKE => 'revoke_token',
+);
+my @changes = grep { !/^GET/ } sort keys %operations;
 
 sub get () {
     return $server->request(GET => '/api/users', token => READ_TOKEN);
@@ -125,11 +155,14 @@ sub faults_of ($answer, $mark, $seconds, $told) {
     return @faults if $status == 503;
 
     my $user = $answer->{json}{user};
-    if ($answer->{method} eq 'GET') {
+    if ($answer->{kind} eq 'GET') {
         push @faults, 'another account' if $user->{id} != 1;
+    } elsif ($answer->{kind} =~ /ISSUE|REVOKE/) {
+        push @faults, "a $status for what is stored " . @stored . ' times' if @stored != 1;
+        push @faults, 'a token that is no good' unless is_as_told($answer->{json}, $mark);
     } elsif (@stored != 1 || $stored[0] != $user->{id}) {
         push @faults, "a $status for what is stored " . @stored . ' times';
-    } elsif ($answer->{method} eq 'PATCH') {
+    } elsif ($answer->{kind} eq 'PATCH') {
         push @faults, "city $user->{city}" if $user->{city} ne $mark;
         push @faults, 'an old tag' if $answer->{headers}{etag} ne get()->{headers}{etag};
     } else {
@@ -141,18 +174,27 @@ sub faults_of ($answer, $mark, $seconds, $told) {
     return @faults;
 }
 
+# Is there the token that was issued, from when on and until when its answer says? None was where
+# one was revoked: then that is dead.
+sub is_as_told ($told, $mark) {
+    my $live = "select count(*) from users_api.token where digest = sha256('%s')";
+    return !$session->sql(sprintf $live, $mark) unless $told->{access_token};
+    return $session->sql(sprintf("$live and scopes = '{$mark}'", $told->{access_token})) && $session->sql(<<~SQL);
+        select count(*) from users.token
+        where digest = sha256('$told->{access_token}')
+          and floor(extract(epoch from created_at)) = $told->{created_at}
+          and expires_at - created_at = interval '$told->{expires_in} seconds'
+        SQL
+}
+
 # The request of an operation, ready to be sent; its connection is new (cold), or has its
 # statements prepared (warm).
 sub prepare ($operation, $temperature) {
     $proxy->tell('pass');
+    $server->request($operations{$operation}->('m' . ++$marks)) if $temperature eq 'warm';
     my $mark    = 'm' . ++$marks;
     my @request = $operations{$operation}->($mark);
-    if ($temperature eq 'cold') {
-        $proxy->tell('drop');
-    } else {
-        my %nothing = (json => { user => {} });
-        $server->request(@request, $request[0] eq 'GET' ? () : %nothing);
-    }
+    $proxy->tell('drop') if $temperature eq 'cold';
     return ($mark, @request);
 }
 
@@ -165,7 +207,7 @@ sub break ($operation, $temperature, $told, @fault) {
     my $answer = $server->request(@request);
     my $took   = time - $before;
     $proxy->tell('pass');
-    $answer->{method} = $request[0];
+    ($answer->{kind}) = split ' ', $operation;
 
     $before = time;
     my $next   = get();
@@ -224,7 +266,7 @@ for my $operation (sort keys %operations) {
 }
 
 for my $operation (@changes) {
-    my ($method) = split ' ', $operation;
+    my ($kind) = split ' ', $operation;
     subtest "$operation: a cut under the change is not noticed" => sub {
         my @faults;
         for my $temperature (qw(cold warm)) {
@@ -232,7 +274,7 @@ for my $operation (@changes) {
                 for my $bytes (0, 3) {
                     my $how = $bytes ? 'reset' : 'close';
                     my ($answer, @found) = break($operation, $temperature, 1, @$place, $bytes, $how,
-                        'once', $CHANGE{$method});
+                        'once', $CHANGE{$kind});
                     push @faults, @found;
                 }
             }
@@ -256,23 +298,23 @@ my %places = (
 );
 
 start(timeout => 1.5, request => 20);
-for my $operation ('PATCH with If-Match', 'POST of an external_id') {
-    my ($method) = split ' ', $operation;
+for my $operation ('PATCH with If-Match', 'POST of an external_id', 'ISSUE a token') {
+    my ($kind) = split ' ', $operation;
     subtest "$operation: the connection falls silent" => sub {
         # Without Sync the first try ends with its connection only, and till then it has the row.
         for my $place (grep { !/Sync/ } sort keys %places) {
             my ($answer, @faults) = break($operation, 'warm', 1, $places{$place}->@*, 'freeze',
-                'once', $CHANGE{$method});
+                'once', $CHANGE{$kind});
             is_deeply \@faults, [], $place;
         }
     };
 }
 
 for my $operation (@changes) {
-    my ($method) = split ' ', $operation;
+    my ($kind) = split ' ', $operation;
     subtest "$operation: the first try comes after its repeat" => sub {
         my ($mark, @request) = prepare($operation, 'warm');
-        $proxy->tell(qw(fault client 0 0), 3, 'once', $CHANGE{$method});
+        $proxy->tell(qw(fault client 0 0), 3, 'once', $CHANGE{$kind});
         my $answer = $server->request(@request);
         like $answer->{status}, qr/^20[01]$/, 'the repeat is made';
         is stored($mark), 1, 'it is there';
@@ -289,7 +331,8 @@ for my $operation (@changes) {
 }
 
 start(timeout => 2, request => 3);
-for my $operation ('PATCH', 'POST') {
+for my $operation ('PATCH', 'POST', 'ISSUE a token') {
+    my ($kind) = split ' ', $operation;
     subtest "$operation: every connection breaks" => sub {
         my %break = (
             close  => ['before Sync', 'before the answer'],
@@ -298,10 +341,10 @@ for my $operation ('PATCH', 'POST') {
         for my $how (sort keys %break) {
             for my $place ($break{$how}->@*) {
                 my ($answer, @faults) = break($operation, 'warm', 0, $places{$place}->@*, $how,
-                    'always', $CHANGE{$operation});
+                    'always', $CHANGE{$kind});
                 is_deeply \@faults, [], "$place: $how";
                 is $answer->{status}, 503, "$place: 503";
-                like $answer->{json}{errors}[0], qr/outcome is not known/,
+                like $answer->{body}, qr/outcome is not known/,
                     "$place: it says what that means";
             }
         }
@@ -323,9 +366,9 @@ subtest 'connections are refused' => sub {
 
 subtest 'an answer that is late is awaited' => sub {
     for my $operation (@changes) {
-        my ($method) = split ' ', $operation;
+        my ($kind) = split ' ', $operation;
         my ($mark, @request) = prepare($operation, 'warm');
-        $proxy->tell(qw(fault server 4 0 0.2 once), $CHANGE{$method});
+        $proxy->tell(qw(fault server 4 0 0.2 once), $CHANGE{$kind});
         my $before = time;
         like $server->request(@request)->{status}, qr/^20[01]$/, $operation;
         cmp_ok time - $before, '>', 0.2, "$operation: it was late";

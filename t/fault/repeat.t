@@ -42,6 +42,23 @@ sub registration ($name, %option) {
         SQL
 }
 
+# The issue of a token, as SQL. Options: user, scope, application.
+sub issue ($token, %option) {
+    my $user  = $option{user}  // 'null';
+    my $scope = $option{scope} // 'public';
+    return 'select users_api.issue_token('
+        . join(', ', $option{application} // $application, $user, "sha256('$token')", "'{$scope}'",
+            q(clock_timestamp() + interval '1 hour')) . ')';
+}
+
+# When a token was made and ends, and whether it is live.
+sub token ($token) {
+    return $server->sql(<<~SQL);
+        select created_at, expires_at, exists (select from users_api.token as live where live.digest = token.digest)
+        from users.token where digest = sha256('$token')
+        SQL
+}
+
 sub city () {
     return $server->sql('select city from users.account where id = 1');
 }
@@ -210,6 +227,46 @@ subtest 'what was refused may be repeated' => sub {
         is $server->sql(q(select count(*) from users.idempotency where key = 'refused')), 0,
             "$name: the key is free";
     }
+};
+
+subtest 'a token is issued once' => sub {
+    is $server->sql(issue('once')), 't', 'it is made';
+    my ($created, $expires) = split /\|/, token('once');
+    is $server->sql(issue('once')), 't', 'a repeat tells the same';
+    my ($later, $end, $live) = split /\|/, token('once');
+    cmp_ok $later, 'gt', $created, 'from when it is valid is what the repeat tells';
+    cmp_ok $end,   'gt', $expires, '... and until when';
+    is $live, 't', 'it is live';
+    is $server->sql(q(select count(*) from users.token where digest = sha256('once'))), 1, 'it is one';
+
+    $server->sql(q(update users.token set revoked_at = now() where digest = sha256('once')));
+    is $server->sql(issue('once')), 'f', 'when it has ended there is none';
+    like token('once'), qr/\|f$/, '... and none comes to life again';
+};
+
+subtest 'a token beside its first try' => sub {
+    for my $end (qw(commit rollback)) {
+        is_deeply [run_beside(issue($end, user => 1, scope => 'profile_read'), $end)], ['t', 't'], $end;
+        like token($end), qr/\|t$/, 'it is live';
+    }
+};
+
+subtest 'another token of the same digest' => sub {
+    my $other = $server->sql(<<~SQL);
+        insert into users.application (name, client_id, secret_digest, scopes)
+        values ('other', 'other', sha256('other'), '{public,register}') returning id
+        SQL
+    $server->sql(issue('taken'));
+    my $before = token('taken');
+    my %case = (
+        'for an account'      => { user => 1 },
+        'with another scope'  => { scope => 'register' },
+        'another application' => { application => $other },
+    );
+    for my $name (sort keys %case) {
+        is $server->sql(issue('taken', $case{$name}->%*)), 'f', "$name: is none";
+    }
+    is token('taken'), $before, 'the one that is there stays as it was';
 };
 
 subtest 'a database without nonces is upgraded' => sub {
