@@ -136,6 +136,31 @@ subtest 'a pooler of sessions serves UsersDBPrepare on' => sub {
     is_deeply count(map { $_->{status} } @answers), { 200 => 16, 201 => 8 }, 'all are served';
 };
 
+# Who has had a session before has prepared statements of the same names in it.
+subtest '... also where it hands sessions on' => sub {
+    plan skip_all => 'a single process does not restart' if $server->single_process;
+    end($pid);
+    $server->sql(q(alter role mod_users set log_statement = 'all'));
+    start_bouncer('pool_mode = session', 'default_pool_size = 2', 'ignore_startup_parameters = options',
+        'server_reset_query = DISCARD ALL', 'server_reset_query_always = 1');
+    start_httpd('on', max => 2, acquire => 10, timeout => 10);
+    $server->allow_log(qr/long lost child came home/);    # httpd's word on the restart
+    $server->request(GET);
+    my @sessions = $server->backends;
+    my $discarded = sub { scalar(() = $server->postgres->log =~ /statement: DISCARD ALL/g) };
+    for my $round (1 .. 5) {
+        my $before = $discarded->();
+        my @answers = $server->parallel(map { ([GET], [PATCH], [POST]) } 1 .. 8);
+        is_deeply count(map { $_->{status} } @answers), { 200 => 16, 201 => 8 }, "all are served, round $round";
+        $server->graceful;
+        wait_until(sub { $discarded->() > $before }, 'a session to be reset');
+    }
+    is $server->request(GET)->{status}, 200, 'and the next one';
+    my %now = map { $_ => 1 } $server->backends;
+    ok $now{ $sessions[0] }, '... by the same session as at first';
+    is $server->count_log(qr/\[users:info\].* ended with/), 0, 'nobody has noticed';
+};
+
 $server->stop;
 end($pid);
 done_testing;
