@@ -1,4 +1,5 @@
-# HTTP/2 in clear text (h2c): what HTTP/1.1 is served too, by many streams of one connection.
+# HTTP/2, in clear text (h2c) and over TLS (h2): what HTTP/1.1 is served too, by many streams of one
+# connection.
 
 use v5.36;
 use JSON::PP ();
@@ -18,12 +19,10 @@ my ($NGHTTP, $H2LOAD) = map { find($_) } qw(nghttp h2load);
 
 my $server = Users::Test->new;
 my $dir    = $server->dir;
+my $scheme = 'http';
+my $vhost  = "UsersMaxBody 1000000\nUsersDBTimeout 30s\nUsersDBAcquireTimeout 60s\nUsersRequestTimeout 60s\n";
 
-$server->start(
-    modules => ['http2'],
-    conf    => 'Protocols h2c http/1.1',
-    vhost   => "UsersMaxBody 1000000\nUsersDBTimeout 30s\nUsersDBAcquireTimeout 60s\nUsersRequestTimeout 60s",
-);
+$server->start(modules => ['http2'], conf => 'Protocols h2c http/1.1', vhost => $vhost);
 
 # The command for requests, one a stream of a connection, that differ in their paths alone.
 # Options: token, headers => [name => value, ...], body => bytes (JSON).
@@ -43,7 +42,7 @@ sub command ($client, $method, $paths, %option) {
     while (my ($name, $value) = splice @headers, 0, 2) {
         push @options, '-H', "$name: $value";
     }
-    return [@$client, @options, @body, map { 'http://127.0.0.1:' . $server->port . $_ } @$paths];
+    return [@$client, @options, @body, map { "$scheme://127.0.0.1:" . $server->port . $_ } @$paths];
 }
 
 # The answers that nghttp shows, in the order of the requests: status, headers, body, ended (the stream
@@ -211,7 +210,7 @@ subtest 'a client that goes' => sub {
     is request(PATCH => token => FULL_TOKEN, body => body({}))->{status}, 200, 'leaves the way free for others';
 };
 
-subtest 'a graceful restart' => sub {
+sub test_restart {
     plan skip_all => 'a single process does not restart' if $server->single_process;
     my $session = Users::Test::Session->new($server);
     $session->sql('begin; select from users.account where id = 1 for update');
@@ -221,6 +220,41 @@ subtest 'a graceful restart' => sub {
     $session->sql('commit');
     is reap($pid), 0, 'a connection of an old one lasts';
     is statuses(parse(slurp("$dir/waiting"))), join(' ', (200) x 10), '... until all its streams are served';
+}
+
+subtest 'a graceful restart' => \&test_restart;
+
+# ---- TLS -------------------------------------------------------------------------------------
+
+$server->stop;
+$server->start(modules => [qw(http2 ssl)], conf => 'Protocols h2 http/1.1', vhost => $vhost . $server->tls);
+$server->allow_log(qr/\[ssl:warn\]/);    # it has much to say of certificates
+$scheme = 'https';
+
+# The protocol that the server picks of these.
+sub negotiated ($protocols) {
+    my (undef, $output) = run([qw(/usr/bin/env openssl s_client -connect), '127.0.0.1:' . $server->port,
+        '-alpn', $protocols], "$dir/openssl");
+    return $output =~ /^ALPN protocol: (.*)/m ? $1 : undef;
+}
+
+subtest 'TLS' => sub {
+    is negotiated('h2,http/1.1'), 'h2',       'who speaks HTTP/2 is served by it';
+    is negotiated('http/1.1'),    'http/1.1', 'who does not is not';
+
+    my $get = request(GET => token => READ_TOKEN);
+    is $get->{status}, 200, 'GET';
+    is $get->{json}{user}{id}, 1, '... brings the account';
+    my $patch = request(PATCH => token => FULL_TOKEN, body => body({ city => 'Enschede' }));
+    is $patch->{status}, 200, 'PATCH';
+    is $patch->{json}{user}{city}, 'Enschede', '... changes it';
+    is request(PATCH => token => FULL_TOKEN, headers => ['if-match' => $get->{headers}{etag}], body => body({}))->{status},
+        412, '... but not with an old tag';
+    is request(POST => token => REGISTER_TOKEN, body => body(\%JANE))->{status}, 201, 'POST';
+    is request(GET => token => 'unknown')->{status}, 401, 'who is unknown is refused';
+    is_deeply load(500, 100, GET => (token => READ_TOKEN)), { '2xx' => 500 }, 'many streams at once';
 };
+
+subtest 'a graceful restart under TLS' => \&test_restart;
 
 done_testing;

@@ -24,14 +24,6 @@ my $endpoint = <<~CONF;
     </Location>
     CONF
 
-sub make_certificate () {
-    my $path = $server->dir . '/server';
-    system('openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1'
-            . " -subj /CN=localhost -keyout $path.key -out $path.crt 2>/dev/null") == 0
-        or die "openssl makes no certificate\n";
-    return "SSLEngine on\nSSLCertificateFile $path.crt\nSSLCertificateKeyFile $path.key\n";
-}
-
 # The names of the servers that the log warns of.
 sub warned (%config) {
     $server->start(%config);
@@ -46,7 +38,7 @@ sub vhost ($name, $text = $endpoint, $address = '*:*') {
 }
 
 my $everywhere = 'Listen 0.0.0.0:8080';
-my $tls        = make_certificate();
+my $tls        = $server->tls;
 
 is_deeply warned(site => vhost('a.example')), [], 'none on loopback';
 is_deeply warned(conf => 'Listen [::1]:8080', site => vhost('a.example')), [],

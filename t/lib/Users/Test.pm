@@ -40,6 +40,8 @@ text, which says C<< UsersDB "@{[$server->conninfo('second')]}" >> to name a dat
 
 C<< bare => 1 >> leaves out the module, and the virtual host with it.
 
+C<tls> makes a certificate, and returns the directives that serve TLS with it (of the module C<ssl>).
+
 C<stop> ends httpd; C<start> may follow, with other text. C<stop('WINCH')> has it serve first what
 it has accepted. C<graceful> has httpd read its configuration again: another one with the options
 of C<start>. C<configtest>, with these options, returns the exit status and the messages of
@@ -181,6 +183,14 @@ sub sql ($self, $query, $database = 'users') {
 
 sub single_process ($self) {
     return $ENV{USERS_TEST_VALGRIND};
+}
+
+sub tls ($self) {
+    my $path = "$self->{dir}/server";
+    my ($status, undef, $error) = run([qw(/usr/bin/env openssl req -x509 -newkey ec -nodes -days 1 -subj /CN=localhost),
+        qw(-pkeyopt ec_paramgen_curve:P-256 -keyout), "$path.key", '-out', "$path.crt"], "$path.openssl");
+    die "openssl makes no certificate: $error" if $status;
+    return "SSLEngine on\nSSLCertificateFile $path.crt\nSSLCertificateKeyFile $path.key\n";
 }
 
 # ---- httpd -----------------------------------------------------------------------------------
