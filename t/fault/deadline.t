@@ -2,6 +2,8 @@
 
 use v5.36;
 use IO::Socket::INET;
+use POSIX  qw();
+use Socket qw(IPPROTO_TCP);
 use Time::HiRes qw(sleep time);
 use Users::Test::Fault;
 use Users::Test::Session;
@@ -43,7 +45,8 @@ sub settings (@names) {
 
 subtest 'sessions have time-outs of their own' => sub {
     my @names = qw(application_name statement_timeout lock_timeout
-        idle_in_transaction_session_timeout plan_cache_mode jit random_page_cost);
+        idle_in_transaction_session_timeout plan_cache_mode jit random_page_cost
+        default_transaction_isolation client_encoding);
     my $list = join ',', map { "'$_=' || current_setting('$_')" } @names;
     $server->sql(<<~SQL);
         create table public.seen (at timestamptz default clock_timestamp(), settings text);
@@ -63,6 +66,8 @@ subtest 'sessions have time-outs of their own' => sub {
         plan_cache_mode                     => 'force_generic_plan',
         jit                                 => 'off',
         random_page_cost                    => '1.1',
+        default_transaction_isolation       => 'read committed',
+        client_encoding                     => 'UTF8',
     );
     my @long = (timeout => 10, vhost => 'UsersRequestTimeout 20s');
     $server->start_child(@long);
@@ -75,6 +80,7 @@ subtest 'sessions have time-outs of their own' => sub {
         plan_cache_mode                     => 'auto',
         jit                                 => 'on',
         random_page_cost                    => '2',
+        default_transaction_isolation       => 'serializable',
     );
     for my $name (sort keys %other) {
         my $option = $name eq 'application_name' ? 'application_name=panel'
@@ -82,6 +88,8 @@ subtest 'sessions have time-outs of their own' => sub {
         $server->start_child(@long, conninfo => $server->conninfo . " $option");
         is_deeply settings(), { %own, $name => $other{$name} }, "$name may be another";
     }
+    $server->start_child(@long, conninfo => $server->conninfo . ' client_encoding=LATIN1');
+    is_deeply settings(), \%own, 'client_encoding may not';
 };
 
 # The seconds until a connection to this port sends a keepalive: proc(5), /proc/net/tcp.
@@ -92,11 +100,12 @@ sub keepalive ($port) {
     return defined $when ? hex($when) / 100 : undef;
 }
 
+my $port = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1)->sockport;
+$server->postgres->listen($port);
+my $conninfo = "host=127.0.0.1 port=$port dbname=users user=mod_users";
+
 subtest 'a silent end of an idle connection is noticed' => sub {
     plan skip_all => 'needs Linux' unless -r '/proc/net/tcp';
-    my $port = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1)->sockport;
-    $server->postgres->listen($port);
-    my $conninfo = "host=127.0.0.1 port=$port dbname=users user=mod_users";
     for my $case (['', 1, 30], ['keepalives_idle=500', 400, 500], ['keepalives=0', undef, undef]) {
         my ($option, $least, $most) = @$case;
         $server->start_child(conninfo => "$conninfo $option");
@@ -108,6 +117,36 @@ subtest 'a silent end of an idle connection is noticed' => sub {
         } else {
             is $seconds, undef, '... none is due';
         }
+    }
+};
+
+# The module's socket of a connection to this port, borrowed from its process: pidfd_getfd(2). undef where
+# the system does not lend it.
+sub borrow ($port) {
+    open my $file, '<', '/proc/net/tcp' or return;
+    my $remote  = sprintf '0100007F:%04X 01', $port;
+    my ($inode) = map { / $remote (?:\S+ +){5}(\d+) / ? $1 : () } <$file>;
+    my ($pid)   = $server->single_process ? $server->pid : $server->children;
+    my ($fd)    = map { m{/(\d+)$} } grep { (readlink // '') eq "socket:[$inode]" } glob "/proc/$pid/fd/*";
+    my $process = syscall 434, $pid + 0, 0;    # pidfd_open
+    return if $process < 0;
+    my $borrowed = syscall 438, $process, $fd + 0, 0;
+    POSIX::close($process);
+    return if $borrowed < 0;
+    open my $socket, '+<&=', $borrowed or die "descriptor $borrowed: $!\n";
+    return $socket;
+}
+
+subtest 'a silent end is noticed in time' => sub {
+    my %number = (keepalives_idle => 4, keepalives_interval => 5, keepalives_count => 6, tcp_user_timeout => 18);
+    my %own    = (keepalives_idle => 30, keepalives_interval => 10, keepalives_count => 3, tcp_user_timeout => 600);
+    my %other  = (keepalives_idle => 500, keepalives_interval => 7, keepalives_count => 5, tcp_user_timeout => 12345);
+  SKIP: for my $name ('', sort keys %other) {
+        $server->start_child(conninfo => $conninfo . ($name && " $name=$other{$name}"));
+        is $server->request(GET)->{status}, 200, $name || 'by default';
+        my $socket = borrow($port) // skip 'the system does not lend a socket', 1;
+        my %options = map { $_ => unpack 'i', getsockopt $socket, IPPROTO_TCP, $number{$_} } keys %number;
+        is_deeply \%options, { %own, $name ? ($name => $other{$name}) : () }, $name ? '... may be another' : '... as it is said';
     }
 };
 
