@@ -36,7 +36,7 @@ void users_authenticate_challenge(request_rec *r, const char *attributes, bool b
 /* Replicas */
 
 /* Whom a replica lets read; who would be refused, as far as it knows, counts as nobody. */
-static apr_int64_t account_of(bool found, const users_principal *principal)
+static apr_int64_t admitted_account(bool found, const users_principal *principal)
 {
     bool admitted =
         found && !principal->suspended && principal->document &&
@@ -50,7 +50,7 @@ static apr_int64_t account_of(bool found, const users_principal *principal)
 static users_db_status find_token(request_rec *r, const char *token, users_knowledge wanted,
                                   bool *found, users_principal *principal)
 {
-    struct users_database *database = users_replica_route(r, wanted == USERS_KNOW_RECENT);
+    users_route route = users_replica_route(r, wanted == USERS_KNOW_RECENT);
     unsigned char digest[USERS_DIGEST_LENGTH];
     users_db_status status;
 
@@ -58,9 +58,9 @@ static users_db_status find_token(request_rec *r, const char *token, users_knowl
         return USERS_DB_FAILED;
     }
     do {
-        status = users_store_find_token(r, database, digest, wanted != USERS_KNOW_OWNER, found,
-                                        principal);
-    } while (users_replica_defers(&database, status, account_of(*found, principal)));
+        status = users_store_find_token(r, route.database, digest, wanted != USERS_KNOW_OWNER,
+                                        found, principal);
+    } while (users_replica_defers(&route, status, admitted_account(*found, principal)));
     return status;
 }
 
@@ -105,15 +105,16 @@ static users_db_status find_owner(request_rec *r, const char *name, const char *
                                   users_knowledge wanted, bool *found, users_principal *principal,
                                   users_secret *stored)
 {
-    struct users_database *database = users_replica_route(r, wanted == USERS_KNOW_RECENT);
+    users_route route = users_replica_route(r, wanted == USERS_KNOW_RECENT);
     users_db_status status;
     bool right;
 
     do {
-        status = users_store_find_credential(r, database, name, wanted != USERS_KNOW_OWNER, found,
-                                             principal, stored);
-        right = *found && users_replica_is(database) && users_secret_is_known(r, secret, stored);
-    } while (users_replica_defers(&database, status, account_of(right, principal)));
+        status = users_store_find_credential(r, route.database, name, wanted != USERS_KNOW_OWNER,
+                                             found, principal, stored);
+        right =
+            users_is_replica(route.database) && users_secret_is_known(r, secret, stored) && *found;
+    } while (users_replica_defers(&route, status, admitted_account(right, principal)));
     return status;
 }
 
@@ -217,7 +218,7 @@ static const char *normal_scopes(const char *claim, apr_pool_t *pool)
 int users_authenticate_environment(request_rec *r, users_knowledge wanted,
                                    users_principal *principal, const char **sentence)
 {
-    struct users_database *database;
+    users_route route;
     const users_settings *settings = users_settings_of(r->server);
     const char *user = apr_table_get(r->subprocess_env, settings->token_user_variable);
     const char *scopes = apr_table_get(r->subprocess_env, settings->token_scope_variable);
@@ -229,11 +230,11 @@ int users_authenticate_environment(request_rec *r, users_knowledge wanted,
         *sentence = "credentials are required";
         return HTTP_UNAUTHORIZED;
     }
-    database = users_replica_route(r, wanted == USERS_KNOW_RECENT);
+    route = users_replica_route(r, wanted == USERS_KNOW_RECENT);
     do {
-        status = users_grant_find_external(r, database, user, wanted != USERS_KNOW_OWNER, &found,
-                                           principal);
-    } while (users_replica_defers(&database, status, account_of(found, principal)));
+        status = users_grant_find_external(r, route.database, user, wanted != USERS_KNOW_OWNER,
+                                           &found, principal);
+    } while (users_replica_defers(&route, status, admitted_account(found, principal)));
     if (status != USERS_DB_OK) {
         return users_reply_failure(r, status, true, sentence);
     }

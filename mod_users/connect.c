@@ -26,7 +26,8 @@ struct users_hosts {
     apr_interval_time_t timeout; /* of one */
     connect_options *options;    /* one a host of the conninfo, in its order */
     apr_uint32_t count;
-    apr_uint32_t first; /* where to begin: those before it failed last */
+    apr_uint32_t first;  /* where to begin: those before it failed last */
+    apr_uint32_t failed; /* how many did so in a row */
 };
 
 /* Connection strings */
@@ -230,23 +231,31 @@ static PGconn *connect_host(const connect_options *host, apr_time_t deadline,
     return NULL;
 }
 
+/* True where nobody else has done so before. */
+static bool pass(users_hosts *hosts, apr_uint32_t host)
+{
+    return apr_atomic_cas32(&hosts->first, (host + 1) % hosts->count, host) == host;
+}
+
 void users_hosts_pass(users_hosts *hosts, apr_uint32_t host)
 {
-    apr_atomic_cas32(&hosts->first, (host + 1) % hosts->count, host);
+    pass(hosts, host);
 }
 
 /*
  * A host that had no chance, because the caller came late, is not judged. One that failed is
- * not the first next time: else the last of many silent ones would never have its turn.
+ * not the first next time: else the last of many silent ones would never have its turn. All have
+ * failed when each has, for this caller or those before it.
  */
 users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline, PGconn **pg,
                                          apr_uint32_t *host, char reason[USERS_REASON_LENGTH])
 {
     apr_uint32_t first = apr_atomic_read32(&hosts->first);
-    users_connect_status status = USERS_CONNECT_LATE;
+    apr_uint32_t judged = 0;
     apr_time_t now = users_now();
 
     *pg = NULL;
+    *reason = '\0';
     for (apr_uint32_t i = 0; i < hosts->count && now < deadline; i++) {
         apr_interval_time_t chance =
             hosts->timeout < deadline - now ? hosts->timeout : deadline - now;
@@ -254,13 +263,18 @@ users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline
         *host = (first + i) % hosts->count;
         *pg = connect_host(&hosts->options[*host], now + chance, reason);
         if (*pg) {
+            apr_atomic_set32(&hosts->failed, 0);
             return USERS_CONNECTED;
         }
         now = users_now();
         if (now < deadline || chance >= hosts->timeout / 2) {
-            status = USERS_CONNECT_FAILED;
-            users_hosts_pass(hosts, *host);
+            judged++;
+            if (pass(hosts, *host)) {
+                apr_atomic_inc32(&hosts->failed);
+            }
         }
     }
-    return status;
+    return judged == hosts->count || apr_atomic_read32(&hosts->failed) >= hosts->count
+               ? USERS_CONNECT_FAILED
+               : USERS_CONNECT_LATE;
 }

@@ -14,7 +14,7 @@ typedef struct users_hosts users_hosts;
 typedef enum {
     USERS_CONNECTED,
     USERS_CONNECT_FAILED, /* every host has failed */
-    USERS_CONNECT_LATE    /* the caller's deadline came too early to judge a host */
+    USERS_CONNECT_LATE    /* the caller's deadline came too early to judge them all */
 } users_connect_status;
 
 /* The hosts of settings' conninfo, in memory of pool. NULL where it can't be read. */

@@ -287,6 +287,21 @@ static const char *set_conninfo(cmd_parms *cmd, void *location, const char *valu
     return fault;
 }
 
+/* What one of several has seen tells nothing of the others. */
+static const char *set_replica(cmd_parms *cmd, void *location, const char *value)
+{
+    const char *fault = set_conninfo(cmd, location, value);
+    PQconninfoOption *options = fault ? NULL : PQconninfoParse(value, NULL);
+
+    for (const PQconninfoOption *o = options; o && o->keyword; o++) {
+        if (strncmp(o->keyword, "host", strlen("host")) == 0 && o->val && strchr(o->val, ',')) {
+            fault = apr_pstrcat(cmd->pool, cmd->cmd->name, ": it takes one host", NULL);
+        }
+    }
+    PQconninfoFree(options);
+    return fault;
+}
+
 /*
  * An endpoint is one path, which r->uri is compared with: a pattern has none. The access
  * checker runs before fixups and so can't see SetHandler; that is why this directive exists.
@@ -361,7 +376,7 @@ const command_rec users_directives[] = {
                      "Statements of a child that serve concurrent reads together; 0: a statement "
                      "for each read (default: 1)",
                      MEMBER(read_lanes), 0, CONNECTIONS_LIMIT),
-    SERVER_DIRECTIVE("UsersDBReplica", set_conninfo,
+    SERVER_DIRECTIVE("UsersDBReplica", set_replica,
                      "Connection string of a replica of UsersDB, which GET reads from "
                      "(default: none)",
                      MEMBER(replica)),

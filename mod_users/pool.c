@@ -15,7 +15,8 @@
 APLOG_USE_MODULE(users);
 
 struct users_pool {
-    server_rec *server; /* for the log */
+    server_rec *server; /* for the log, as is the name */
+    const char *name;
     const users_settings *settings;
     users_hosts *hosts;
     users_outage *outage;
@@ -129,6 +130,7 @@ users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings
     apr_status_t status;
 
     pool->server = s;
+    pool->name = name;
     pool->settings = settings;
     pool->hosts = users_hosts_create(p, settings);
     if (!pool->hosts) {
@@ -381,8 +383,8 @@ static users_db_status status_of(const users_connection *connection,
         return USERS_DB_INVALID;
     }
     /* the primary message alone: detail and context may quote values of the request */
-    ap_log_error(APLOG_MARK, APLOG_ERR, 0, connection->pool->server,
-                 "the database refused %s: %s %s", statement->name, state, message ? message : "");
+    ap_log_error(APLOG_MARK, APLOG_ERR, 0, connection->pool->server, "%s refused %s: %s %s",
+                 connection->pool->name, statement->name, state, message ? message : "");
     return USERS_DB_FAILED;
 }
 

@@ -29,7 +29,7 @@ typedef enum {
 
 /* A statement, prepared on a connection when it first runs there (UsersDBPrepare). */
 typedef struct {
-    unsigned number; /* its own among all: below 15 in store.c, 15 in replica.c, to 31 in grant.c */
+    unsigned number; /* its own among all: to 13 in store.c, 15 in replica.c, 31 in grant.c */
     const char *name;
     const char *sql;
     int parameters; /* USERS_PARAMETERS_MAX at most */

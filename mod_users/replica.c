@@ -17,11 +17,16 @@ APLOG_USE_MODULE(users);
 #define WRITERS         (1u << WRITERS_BITS)
 #define WRITERS_PROCESS "users_writers" /* key of httpd's own pool, which outlives restarts */
 
-/* How far the server has written its log, or read that of its primary, in octets. */
-static const users_statement wal_position = {
-    15, "wal_position",
+/* How far a primary has written its log, in octets; null on a standby, which is none. */
+static const users_statement written = {
+    14, "written",
+    "select case when not pg_is_in_recovery() then (pg_current_wal_lsn() - '0/0')::bigint end", 0,
+    true};
+/* How far a standby has read that log. */
+static const users_statement replayed = {
+    15, "replayed",
     "select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn()"
-    " end - '0/0'::pg_lsn)::bigint",
+    " end - '0/0')::bigint",
     0, true};
 
 /* Where the primary was at a time: a replica that has come so far is no older than that. */
@@ -36,7 +41,7 @@ struct users_replica {
     apr_interval_time_t lag;
     apr_uint64_t good_until; /* users_now(): until then it is less than lag old */
     apr_uint64_t due;        /* when to examine it again */
-    apr_uint32_t examined;   /* is a thread at it? What follows is this one's: */
+    apr_uint32_t examining;  /* is a thread at it? What follows is this one's: */
     sample samples[SAMPLES]; /* a ring */
     unsigned next;           /* the oldest, or one that was never taken */
     apr_time_t sample_due;
@@ -87,7 +92,7 @@ int users_replica_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
         }
         writers = apr_shm_baseaddr_get(memory);
         memset(writers, 0, sizeof(struct users_writers));
-        apr_pool_userdata_setn(writers, WRITERS_PROCESS, NULL, process);
+        apr_pool_userdata_set(writers, WRITERS_PROCESS, NULL, process); /* copies the key */
     }
     for (; s; s = s->next) {
         users_settings_of(s)->writers = writers;
@@ -126,16 +131,19 @@ void users_replica_add(apr_pool_t *pchild, struct users_database *primary,
 
 /* Is it good? */
 
-static bool ask_position(struct users_database *database, apr_time_t end, apr_int64_t *position)
+static bool ask_position(struct users_database *database, const users_statement *statement,
+                         apr_time_t end, apr_int64_t *position)
 {
-    apr_time_t soon = users_now() + database->settings->db_connect_timeout;
-    users_limits l = {.connection = end < soon ? end : soon, .end = end < soon ? end : soon};
+    users_limits l = {.connection = end, .end = end};
     PGresult *result;
-    bool good = users_run(database, &wal_position, NULL, &l, &result) == USERS_DB_OK;
+    bool good =
+        users_now() < end && users_run(database, statement, NULL, &l, &result) == USERS_DB_OK;
 
-    *position = good ? users_int8_at(result, 0, 0) : 0;
-    PQclear(result);
-    return good;
+    if (good) {
+        *position = users_int8_at(result, 0, 0);
+        PQclear(result);
+    }
+    return good && *position;
 }
 
 /* behind: not even the oldest sample has been passed. */
@@ -143,22 +151,26 @@ static void note_lag(users_replica *replica, bool behind)
 {
     if (behind != replica->behind) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, replica->server,
-                     behind ? "the replica is behind by more than UsersReplicaLag: GET reads from "
+                     behind ? "the replica is too far behind for UsersReplicaLag: GET reads from "
                               "the database"
                             : "the replica has caught up");
     }
     replica->behind = behind;
 }
 
-static void take_sample(users_replica *replica, apr_time_t now, apr_time_t end)
+/* Returns until when nothing was written that the replica need have seen. */
+static apr_time_t take_sample(users_replica *replica, apr_time_t now, apr_time_t end)
 {
+    struct users_database *primary = replica->database->primary;
     apr_int64_t position;
 
-    if (now >= replica->sample_due && ask_position(replica->database->primary, end, &position)) {
+    if (now >= replica->sample_due && ask_position(primary, &written, end, &position)) {
         replica->samples[replica->next] = (sample){now, position};
         replica->next = (replica->next + 1) % SAMPLES;
         replica->sample_due = now + replica->lag / SAMPLES;
     }
+    /* one that can't be reached writes nothing, and then the replica is all there is */
+    return users_pool_is_away(primary->pool) ? now : 0;
 }
 
 /*
@@ -166,60 +178,60 @@ static void take_sample(users_replica *replica, apr_time_t now, apr_time_t end)
  * far. The clocks of the servers don't matter, nor whether the replica knows that it has lost its
  * primary. A busy primary moves on before the replica is asked, and so earlier samples count, too.
  */
-static void examine(users_replica *replica, apr_time_t end)
+static apr_time_t find_newest_seen(users_replica *replica, apr_time_t end)
 {
-    apr_interval_time_t pause = replica->lag / SAMPLES;
     apr_time_t now = users_now();
-    apr_time_t seen = 0;
+    apr_time_t seen = take_sample(replica, now, now + (end - now) / 2);
     apr_int64_t position;
 
-    take_sample(replica, now, end);
-    if (ask_position(replica->database, end, &position)) {
-        for (int i = 0; i < SAMPLES; i++) {
-            const sample *s = &replica->samples[i];
-
-            if (s->position <= position && s->at > seen) {
-                seen = s->at;
-            }
-        }
-        note_lag(replica, replica->samples[replica->next].position > position);
+    if (!ask_position(replica->database, &replayed, end, &position)) {
+        return 0;
     }
+    for (int i = 0; i < SAMPLES; i++) {
+        const sample *s = &replica->samples[i];
+
+        if (s->position <= position && s->at > seen) {
+            seen = s->at;
+        }
+    }
+    note_lag(replica, replica->samples[replica->next].position > position);
+    return seen;
+}
+
+static void examine(const request_rec *r, users_replica *replica)
+{
+    users_limits l = users_limits_of(r, replica->database);
+    apr_time_t seen = find_newest_seen(replica, l.end);
+    apr_interval_time_t pause = replica->lag / SAMPLES;
+
     apr_atomic_set64(&replica->good_until, seen ? (apr_uint64_t)(seen + replica->lag) : 0);
     apr_atomic_set64(&replica->due,
                      (apr_uint64_t)(users_now() + (pause < PAUSE_MOST ? pause : PAUSE_MOST)));
-}
-
-static void examine_for(const request_rec *r, users_replica *replica)
-{
-    users_limits l;
-
-    if ((apr_uint64_t)users_now() < apr_atomic_read64(&replica->due) ||
-        apr_atomic_cas32(&replica->examined, 1, 0) != 0) {
-        return;
-    }
-    l = users_limits_of(r, replica->database);
-    examine(replica, l.end);
     users_limits_spend(r, &l);
-    apr_atomic_set32(&replica->examined, 0);
 }
 
-/* While the primary is away nobody changes anything there, and the replica is all there is. */
-static bool is_good(users_replica *replica)
+static bool is_due(users_replica *replica)
 {
-    return !users_pool_is_away(replica->database->pool) &&
-           ((apr_uint64_t)users_now() < apr_atomic_read64(&replica->good_until) ||
-            users_pool_is_away(replica->database->primary->pool));
+    return (apr_uint64_t)users_now() >= apr_atomic_read64(&replica->due);
 }
 
-struct users_database *users_replica_route(const request_rec *r, bool may_lag)
+users_route users_replica_route(const request_rec *r, bool may_lag)
 {
-    struct users_database *primary = users_database_of(r);
+    users_route route = {.database = users_database_of(r)};
+    users_replica *replica = route.database && may_lag ? route.database->replica : NULL;
 
-    if (!primary || !primary->replica || !may_lag) {
-        return primary;
+    if (!replica) {
+        return route;
     }
-    examine_for(r, primary->replica);
-    return is_good(primary->replica) ? primary->replica->database : primary;
+    if (is_due(replica) && apr_atomic_cas32(&replica->examining, 1, 0) == 0) {
+        examine(r, replica);
+        apr_atomic_xchg32(&replica->examining, 0);
+    }
+    route.until = (apr_time_t)apr_atomic_read64(&replica->good_until);
+    if (users_now() < route.until) {
+        route.database = replica->database;
+    }
+    return route;
 }
 
 /* Who changes what */
@@ -252,23 +264,29 @@ static bool has_changed(const struct users_database *replica, apr_int64_t user)
     return milliseconds(users_now()) - changed <= milliseconds(settings->replica_lag) + 1;
 }
 
-/*
- * A token or an account may be too new for the replica, and so may its end of being suspended.
- * The order of the last two matters: who changed something longer ago than the lag may read from a
- * replica that is good now.
- */
-bool users_replica_defers(struct users_database **database, users_db_status status,
-                          apr_int64_t user)
+/* What has failed is not tried again for a while. */
+static void distrust(users_replica *replica)
 {
-    struct users_database *replica = *database;
+    apr_atomic_set64(&replica->good_until, 0);
+    apr_atomic_set64(&replica->due, (apr_uint64_t)(users_now() + replica->lag));
+}
 
-    if (!users_replica_is(replica)) {
+/*
+ * A token or an account may be too new for the replica, and so may the end of a suspension. The
+ * order of the last two matters: who changed something longer ago than the lag may read what had
+ * come less than the lag ago when the look-up began.
+ */
+bool users_replica_defers(users_route *route, users_db_status status, apr_int64_t user)
+{
+    struct users_database *replica = route->database;
+
+    if (!users_is_replica(replica)) {
         return false;
     }
-    *database = replica->primary;
+    route->database = replica->primary;
     if (status != USERS_DB_OK) {
-        apr_atomic_set64(&replica->primary->replica->good_until, 0);
+        distrust(replica->primary->replica);
+        return true;
     }
-    return status != USERS_DB_OK || !user || has_changed(replica, user) ||
-           !is_good(replica->primary->replica);
+    return !user || has_changed(replica, user) || users_now() >= route->until;
 }

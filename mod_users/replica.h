@@ -18,24 +18,28 @@ const users_settings *users_replica_settings(apr_pool_t *pool, const users_setti
 void users_replica_add(apr_pool_t *pchild, struct users_database *primary,
                        struct users_database *database);
 
-/*
- * Where a request is to be looked up: the replica where it may lag, there is one, and it is good;
- * else the primary. Now and then the caller finds out whether it is, which is part of his
- * UsersRequestTimeout. NULL where the primary could not be set up.
- */
-struct users_database *users_replica_route(const request_rec *r, bool may_lag);
+/* Where a request is looked up, and until when (users_now()) that database's word counts. */
+typedef struct {
+    struct users_database *database; /* NULL: it could not be set up */
+    apr_time_t until;
+} users_route;
 
-static inline bool users_replica_is(const struct users_database *database)
+/*
+ * The replica where the request may lag, there is one, and it is good; else the primary. Every so
+ * often a request examines the replica first, which counts towards its UsersRequestTimeout.
+ */
+users_route users_replica_route(const request_rec *r, bool may_lag);
+
+static inline bool users_is_replica(const struct users_database *database)
 {
     return database && database->primary;
 }
 
 /*
  * What came of the look-up there. user: the account that was admitted, 0: none. Returns true where
- * the primary, which *database then is, has to be asked instead.
+ * the primary, to which the route then leads, has to be asked instead.
  */
-bool users_replica_defers(struct users_database **database, users_db_status status,
-                          apr_int64_t user);
+bool users_replica_defers(users_route *route, users_db_status status, apr_int64_t user);
 
 /* This user's account may have been changed: for UsersReplicaLag no replica is asked for it. */
 void users_replica_note_change(const request_rec *r, apr_int64_t user);

@@ -77,7 +77,7 @@ static bool same_database(const users_settings *a, const users_settings *b)
            a->db_connect_timeout == b->db_connect_timeout && a->db_timeout == b->db_timeout &&
            a->db_prepare == b->db_prepare && a->read_lanes == b->read_lanes &&
            strcmp(a->replica ? a->replica : "", b->replica ? b->replica : "") == 0 &&
-           a->replica_lag == b->replica_lag;
+           (!a->replica || a->replica_lag == b->replica_lag);
 }
 
 static users_trip find_tokens_together;

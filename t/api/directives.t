@@ -175,6 +175,14 @@ subtest 'connection strings' => sub {
     }
 };
 
+subtest 'UsersDBReplica is one server' => sub {
+    for my $hosts ('host=db1,db2', 'hostaddr=192.0.2.1,192.0.2.2', 'postgresql://db1,db2/users') {
+        my ($status, $output) = $server->configtest(vhost => "UsersDBReplica \"$hosts\"");
+        isnt $status, 0, "$hosts is refused";
+        like $output, qr/\bUsersDBReplica: it takes one host/, 'and the message says why';
+    }
+};
+
 subtest 'UsersEndpoint stands in a <Location> with a plain path' => sub {
     my %good = (
         'a <Location>'                 => '<Location /panel>%s</Location>',

@@ -105,4 +105,16 @@ subtest 'with one connection too' => sub {
     $_->answer for @waiting;
 };
 
+subtest 'a host that there was no time to ask is not away' => sub {
+    my $mute = mute();
+    my $dir  = $server->postgres->dir;
+    $server->start_child(
+        acquire  => 0.3,
+        connect  => 0.3,
+        conninfo => "host=127.0.0.1,$dir port=@{[$mute->sockport]},5432 dbname=users user=mod_users");
+    is_unavailable($server->request(GET), 'who asks the one before it in vain');
+    is $server->request(GET)->{status}, 200, 'the next one asks this one';
+    is $server->count_log($LOST), 0, 'and the database was not taken to be lost';
+};
+
 done_testing;

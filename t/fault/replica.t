@@ -4,6 +4,7 @@ use v5.36;
 use Time::HiRes qw(time);
 use Users::Test::Fault;
 use Users::Test::Proxy;
+use Users::Test::Session;
 
 my $server  = Users::Test::Fault->new;
 my $primary = $server->postgres;
@@ -28,6 +29,7 @@ sub start ($lag, %option) {
     $server->start_child(
         max     => 2,
         modules => $option{modules},
+        conf    => $option{conf},
         timeout => $option{timeout},
         vhost   => "UsersDBReplica \"$replica\"\nUsersReplicaLag $lag\n$more",
     );
@@ -122,10 +124,41 @@ subtest 'who changes something sees it at once' => sub {
         is city_of(GET), 'Breda', '... as does another token of the account';
         move_to('Gouda');
         is city_of(@OTHER), 'Delft', 'another account is read from the standby all the while';
-        $server->graceful;
-        is city_of(GET), 'Gouda', 'a restart of httpd forgets nothing';
     });
 };
+
+subtest '... also by a child that ends' => sub {
+    start('1h', timeout => 20, conf => 'ServerLimit 2');
+    my $lock = Users::Test::Session->new($server);
+    $lock->sql('begin; select from users.account where id = 1 for update');
+    my $patch = $server->begin(PATCH);
+    $server->wait_for_locks(1);
+    $server->graceful;
+    wait_for_standby();    # the new child finds it good
+    while_paused(sub {
+        $lock->sql("update users.account set state = 'new'; commit");
+        is $patch->answer->{status}, 200, 'PATCH, in the old child';
+        is $server->request(GET)->{json}{user}{state}, 'new', 'the new one reads what it has changed';
+    });
+};
+
+# Till the end of the script, to look user 1 up takes long at a standby.
+sub slow_down () {
+    $server->stop;
+    $server->sql(<<~SQL);
+        create function public.slowly(id bigint, document json) returns json language plpgsql stable as \$\$
+        begin
+          perform pg_sleep(5) where id = 1 and pg_is_in_recovery();
+          return document;
+        end
+        \$\$;
+        alter view users_api.account rename to fast_account;
+        create view users_api.account as
+          select user_id, suspended, application_id, external_id, public.slowly(user_id, document) as document
+          from users_api.fast_account;
+        grant select on users_api.account to mod_users
+        SQL
+}
 
 subtest '... by a PATCH that was refused, too' => sub {
     move_to('Delft');
@@ -243,7 +276,7 @@ subtest 'a virtual host with a UsersDB of its own has no replica but its own' =>
 subtest 'what ends is seen within UsersReplicaLag' => sub {
     start('2s');
     wait_for_standby();
-    $server->expect_log(qr/\[users:warn\] .* the replica is behind by more than UsersReplicaLag: GET reads/);
+    $server->expect_log(qr/\[users:warn\] .* the replica is too far behind for UsersReplicaLag: GET reads/);
     $server->expect_log(qr/\[users:warn\] .* the replica has caught up/);
     while_paused(sub {
         $server->sql("update users.token set revoked_at = now() where digest = sha256('$OTHER')");
@@ -252,11 +285,11 @@ subtest 'what ends is seen within UsersReplicaLag' => sub {
         cmp_ok time - $revoked, '<', 2 + SLACK, 'a revoked token is refused';
         move_to('Gouda');
         is city_of(GET), 'Gouda', 'GET reads from the primary then';
-        wait_until(sub { $server->request(GET); $server->count_log(qr/the replica is behind/) },
+        wait_until(sub { $server->request(GET); $server->count_log(qr/the replica is too far/) },
             'the log to tell');
     });
     wait_until(sub { asks($standby, GET) }, 'the standby to be used again');
-    is $server->count_log(qr/the replica is behind/), 1, 'the log has told it once';
+    is $server->count_log(qr/the replica is too far/), 1, 'the log has told it once';
     $server->sql("update users.token set revoked_at = null where digest = sha256('$OTHER')");
 };
 
@@ -279,7 +312,7 @@ subtest 'a standby that is restarted' => sub {
 subtest 'a standby that is frozen' => sub {
     start('2s', timeout => 3);
     wait_for_standby();
-    $server->allow_log(qr/the replica (?:can't be reached|is back|is behind|has caught up)/);
+    $server->allow_log(qr/the replica (?:can't be reached|is back|is too far|has caught up)/);
     my @frozen = ($standby->pid, split /\n/,
         $standby->sql('users', "select pid from pg_stat_activity where usename = 'mod_users'"));
     kill STOP => @frozen;
@@ -354,6 +387,28 @@ subtest 'a replica that can never be used' => sub {
         $server->expect_log(qr/\[users:error\] .* the replica can't be reached: /);
         is $server->request(GET)->{status}, 200, "$name: the primary answers" for 1 .. 3;
     }
+};
+
+subtest 'a look-up that takes longer than UsersReplicaLag' => sub {
+    move_to('Delft');
+    slow_down();
+    start('4s', timeout => 8, vhost => 'UsersRequestTimeout 20s');
+    $server->allow_log(qr/the replica (?:is too far|has caught up)/);
+    my $get;
+    wait_for_standby();
+    while_paused(sub {
+        is $server->request(PATCH => '/api/users', token => FULL_TOKEN, json => { user => { city => 'Breda' } })
+            ->{status}, 200, 'a change';
+        $get = $server->begin(GET);
+        wait_until(
+            sub {
+                $standby->sql('users', "select count(*) from pg_stat_activity where wait_event = 'PgSleep'");
+            },
+            'a look-up that does not see it'
+        );
+    });
+    wait_for_standby();    # by now it is good again, and the change longer ago than UsersReplicaLag
+    is $get->answer->{json}{user}{city}, 'Breda', 'what was not good when it began does not count';
 };
 
 done_testing;

@@ -25,6 +25,7 @@ A L<Users::Test>, with all that it brings, and the requests C<GET>, C<PATCH> and
         acquire  => 1, connect => 0.3, timeout => 0.6,    # time-outs, in seconds
         vhost    => 'UsersReadLanes 0',      # or site, as for Users::Test
         threads  => 32,
+        conf     => 'ServerLimit 2',          # at the server level
     );
 
 starts httpd, after a C<stop> where it runs, with one child: its pool is the only one.
@@ -93,6 +94,7 @@ sub start_child ($self, %option) {
             MaxRequestWorkers $threads
             MinSpareThreads 1
             MaxSpareThreads $threads
+            @{[$option{conf} // '']}
             CONF
         site  => $option{site},
         vhost => <<~CONF);
