@@ -96,6 +96,10 @@ use constant {
     CLIENT_SECRET  => 'secret-of-the-test-client',
 };
 
+# A single process of the event MPM frees what its own threads still use, and may crash as it ends: memcheck
+# tells whether the module has a part in that.
+use constant SEGFAULT => 128 + 11;
+
 use constant OAUTH_ENDPOINTS => join '', map { "<Location $_->[1]>\nUsersEndpoint $_->[0]\n</Location>\n" }
     (map { [$_ => "/api/oauth/$_"] } qw(token revoke introspect)),
     (map { [metadata => "/.well-known/oauth-$_"] } qw(authorization-server protected-resource/api/users));
@@ -268,7 +272,9 @@ sub children ($self) {
 
 sub stop ($self, $signal = 'TERM') {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    is(end(delete $self->{pid}, $signal), 0, 'httpd ends well');
+    my $status = end(delete $self->{pid}, $signal);
+    $status = 0 if $status == SEGFAULT && $self->single_process;
+    is($status, 0, 'httpd ends well');
     $self->_test_log;
     $self->_test_memcheck if $self->single_process;
 }
@@ -387,6 +393,7 @@ sub _test_log ($self) {
     my @lines = $self->error_log;
     my @bad   = grep { !/^\[[^]]+\] \[\w*:(?:notice|info|debug|trace\d)\] / } @lines;
     @bad = grep { !/AH03092: process_lingering_close/ } @bad;    # the event MPM's own race at its end
+    @bad = grep { !/AH00468: error closing socket/ } @bad if $self->single_process;    # another one
     for my $pattern (@{ $self->{expected} }) {
         ok((grep { $_ =~ $pattern } @lines), "the error log has $pattern");
     }
@@ -396,9 +403,9 @@ sub _test_log ($self) {
     is(join("\n", @bad), '', 'nothing unexpected is in the error log');
 }
 
-# Errors with one of the module's functions in the stack.
+# Errors, and a crash, with one of the module's functions in the stack.
 sub _test_memcheck ($self) {
-    my @errors = slurp($self->_file('memcheck')) =~ m{<error>.*?</error>}gs;
+    my @errors = slurp($self->_file('memcheck')) =~ m{<error>.*?</error>|<fatal_signal>.*?</fatal_signal>}gs;
     my @ours = grep { m{/mod_users\.so</obj>} } @errors;
     is(join("\n", @ours), '', 'memcheck finds nothing in the module');
 }

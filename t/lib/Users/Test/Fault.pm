@@ -101,7 +101,7 @@ sub start_child ($self, %option) {
             UsersDB "@{[$option{conninfo} // $self->conninfo]}"
             UsersDBMax @{[$option{max} // 2]}
             UsersDBAcquireTimeout @{[_ms($option{acquire} // 1)]}
-            UsersDBConnectTimeout @{[_ms($option{connect} // 0.3)]}
+            UsersDBConnectTimeout @{[_ms($option{connect} // ($self->single_process ? 3 : 0.3))]}
             UsersDBTimeout @{[_ms($option{timeout} // 0.6)]}
             @{[$option{vhost} // '']}
             CONF
