@@ -84,11 +84,22 @@ my @kills = (
     ['kill -9 of the postmaster' => sub { $server->postgres->kill; $server->postgres->start }],
 );
 
-# One of the module's.
+# One of the module's. What it was told last may have come before the death of the one before took
+# effect, and PostgreSQL be recovering from that.
 sub backend () {
-    return $server->sql(
-        "select pid from pg_stat_activity where usename = 'mod_users' order by random() limit 1")
-        || undef;
+    my $pid;
+    wait_until(
+        sub {
+            eval {
+                $pid = $server->sql(<<~'SQL');
+                    select pid from pg_stat_activity where usename = 'mod_users' order by random() limit 1
+                    SQL
+                1;
+            };
+        },
+        'PostgreSQL to accept connections'
+    );
+    return $pid || undef;
 }
 
 for my $cycle (1 .. $CYCLES) {
