@@ -29,6 +29,7 @@ struct users_pool {
     unsigned generation; /* goes up when a connection was lost: older idle ones are closed */
 
     apr_reslist_t *idle;
+    apr_pool_t *of_idle;
 };
 
 struct users_connection {
@@ -123,6 +124,18 @@ static apr_status_t destruct(void *resource, void *pool, apr_pool_t *unused)
     return APR_SUCCESS;
 }
 
+/*
+ * Closes what is idle. A child of prefork ends in the midst of a request, and apr_reslist aborts
+ * where something is out: then the end of the process closes all.
+ */
+static apr_status_t close_idle(void *pool)
+{
+    if (((users_pool *)pool)->in_use == 0) {
+        apr_pool_destroy(((users_pool *)pool)->of_idle);
+    }
+    return APR_SUCCESS;
+}
+
 users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings *settings,
                               const char *name)
 {
@@ -145,8 +158,12 @@ users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings
         status = apr_thread_cond_create(&pool->freed, p);
     }
     if (status == APR_SUCCESS) {
+        status = apr_pool_create_unmanaged_ex(&pool->of_idle, NULL, NULL);
+    }
+    if (status == APR_SUCCESS) {
+        apr_pool_cleanup_register(p, pool, close_idle, apr_pool_cleanup_null);
         status = apr_reslist_create(&pool->idle, 0, settings->db_keep, settings->db_max,
-                                    settings->db_exptime, construct, destruct, pool, p);
+                                    settings->db_exptime, construct, destruct, pool, pool->of_idle);
     }
     if (status != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, status, s, "no connection pool could be made");

@@ -226,6 +226,18 @@ subtest 'connections of a child end with it, not before' => sub {
     $server->stop;
 };
 
+subtest 'a stop ends children of prefork in the midst of a request' => sub {
+    plan skip_all => 'others have their threads end first' if ($ENV{USERS_TEST_MPM} // '') ne 'prefork';
+    start(name => 'busy');
+    my $session = Users::Test::Session->new($server);
+    $session->sql('begin; select from users.account where id = 1 for update');
+    my $patch = $server->begin(PATCH);
+    $server->wait_for_locks(1);
+    $server->stop;    # which tests the log
+    $session->sql('rollback');
+    wait_for_end('busy');
+};
+
 # What httpd holds of the system: files, shared memory and semaphores; and all there is of these.
 sub held () {
     my $pid = $server->pid;
