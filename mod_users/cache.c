@@ -199,11 +199,15 @@ static void put(request_rec *r, struct users_cache *cache, const unsigned char *
                                 copy, length, r->pool));
 }
 
-static void lock(const struct users_cache *cache, bool wanted)
+/* False where the mutex is wanted and can't be had: then the cache must not be touched. */
+static bool lock(request_rec *r, struct users_cache *cache, bool wanted)
 {
-    if (wanted) {
-        apr_global_mutex_lock(cache->mutex);
+    apr_status_t status = wanted ? apr_global_mutex_lock(cache->mutex) : APR_SUCCESS;
+
+    if (status != APR_SUCCESS) {
+        note(r, cache, status);
     }
+    return status == APR_SUCCESS;
 }
 
 static void unlock(const struct users_cache *cache, bool wanted)
@@ -217,11 +221,12 @@ bool users_cache_get(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LEN
                      unsigned length)
 {
     struct users_cache *cache = users_settings_of(r->server)->cache;
-    bool found;
+    bool found = false;
 
-    lock(cache, wants_mutex(cache));
-    found = get(r, cache, key, value, length);
-    unlock(cache, wants_mutex(cache));
+    if (lock(r, cache, wants_mutex(cache))) {
+        found = get(r, cache, key, value, length);
+        unlock(cache, wants_mutex(cache));
+    }
     return found;
 }
 
@@ -230,18 +235,20 @@ void users_cache_put(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LEN
 {
     struct users_cache *cache = users_settings_of(r->server)->cache;
 
-    lock(cache, wants_mutex(cache));
-    put(r, cache, key, value, length, until);
-    unlock(cache, wants_mutex(cache));
+    if (lock(r, cache, wants_mutex(cache))) {
+        put(r, cache, key, value, length, until);
+        unlock(cache, wants_mutex(cache));
+    }
 }
 
 void users_cache_remove(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH])
 {
     struct users_cache *cache = users_settings_of(r->server)->cache;
 
-    lock(cache, wants_mutex(cache));
-    cache->provider->remove(cache->instance, r->server, key, USERS_CACHE_KEY_LENGTH, r->pool);
-    unlock(cache, wants_mutex(cache));
+    if (lock(r, cache, wants_mutex(cache))) {
+        cache->provider->remove(cache->instance, r->server, key, USERS_CACHE_KEY_LENGTH, r->pool);
+        unlock(cache, wants_mutex(cache));
+    }
 }
 
 void users_cache_change(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH],
@@ -249,13 +256,15 @@ void users_cache_change(request_rec *r, const unsigned char key[USERS_CACHE_KEY_
                         apr_time_t (*change)(void *value, void *context), void *context)
 {
     struct users_cache *cache = users_settings_of(r->server)->cache;
+    bool locked = lock(r, cache, true);
     apr_time_t until;
 
-    lock(cache, true);
-    if (!get(r, cache, key, value, length)) {
+    if (!locked || !get(r, cache, key, value, length)) {
         memset(value, 0, length);
     }
     until = change(value, context);
-    put(r, cache, key, value, length, until);
-    unlock(cache, true);
+    if (locked) {
+        put(r, cache, key, value, length, until);
+        unlock(cache, true);
+    }
 }

@@ -41,7 +41,8 @@ void users_cache_remove(request_rec *r, const unsigned char key[USERS_CACHE_KEY_
 
 /*
  * Change a value with no other child or thread between reading and writing: change() gets the
- * value, or zeros where there is none, and returns until when to keep it.
+ * value, or zeros where there is none, and returns until when to keep it. Where the mutex can't be
+ * had it gets zeros, and what comes of it is not kept.
  */
 void users_cache_change(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH],
                         void *value, unsigned length,
