@@ -30,7 +30,21 @@ static void decodes_text(void **state)
         {"%e9", NULL},       /* ISO 8859-1 */
         {"%c3", NULL},       /* cut short */
         {"%ed%a0%80", NULL}, /* a surrogate */
-        {"\xE9", NULL},      /* not encoded at all */
+        {"%ed%9f%bf%ee%80%80", "\xED\x9F\xBF\xEE\x80\x80"},
+        {"%c2%80", "\xC2\x80"},
+        {"%c1%bf", NULL}, /* longer than need be: here, and in these two */
+        {"%e0%9f%bf", NULL},
+        {"%f0%8f%bf%bf", NULL},
+        {"%e0%a0%80", "\xE0\xA0\x80"},
+        {"%f0%90%80%80", "\xF0\x90\x80\x80"},
+        {"%f4%8f%bf%bf", "\xF4\x8F\xBF\xBF"},
+        {"%f4%90%80%80", NULL}, /* beyond Unicode */
+        {"%f5%80%80%80", NULL},
+        {"%e2%82", NULL},
+        {"%e2%82a", NULL},
+        {"%bf", NULL},
+        {"%ff", NULL},
+        {"\xE9", NULL}, /* not encoded at all */
         {"\xC3\xA9", "\xC3\xA9"},
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
