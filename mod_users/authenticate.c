@@ -94,6 +94,9 @@ static int refuse_secret(int status, const char *wrong, const char **sentence)
     case HTTP_SERVICE_UNAVAILABLE:
         *sentence = "too many passwords are being verified at the moment";
         break;
+    case HTTP_INTERNAL_SERVER_ERROR:
+        *sentence = "the request could not be served";
+        break;
     default:
         *sentence = wrong;
     }

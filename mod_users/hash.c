@@ -32,7 +32,7 @@ typedef struct {
     const char *hash;
     apr_thread_cond_t *computed;
     bool done;
-    bool right;
+    apr_status_t status; /* apr_password_validate()'s */
 } comparison;
 
 void users_hash_open(apr_pool_t *pchild, server_rec *s)
@@ -71,17 +71,17 @@ static void *APR_THREAD_FUNC compute(apr_thread_t *thread, void *data)
     comparison *c = data;
     apr_time_t began = users_now();
     apr_interval_time_t rest;
-    bool right;
+    apr_status_t status;
 
     (void)thread;
     give_way();
-    right = apr_password_validate(c->password, c->hash) == APR_SUCCESS;
+    status = apr_password_validate(c->password, c->hash);
     apr_thread_mutex_lock(c->hashers->mutex);
-    c->right = right;
+    c->status = status;
     c->done = true;
     apr_thread_cond_signal(c->computed);
     apr_thread_mutex_unlock(c->hashers->mutex); /* from here on the comparison may be gone */
-    if (!right) {
+    if (status != APR_SUCCESS) {
         rest = REST * (users_now() - began);
         apr_sleep(rest < LONGEST_REST ? rest : LONGEST_REST);
     }
@@ -134,6 +134,6 @@ bool users_hash_compare(request_rec *r, const char *password, const char *hash, 
         done = submit(c, settings->db_acquire_timeout);
     }
     apr_atomic_dec32(&hashers->waiting);
-    *right = c->right;
-    return done;
+    *right = c->status == APR_SUCCESS;
+    return done && c->status != APR_ENOMEM;
 }

@@ -17,8 +17,8 @@ void users_hash_open(apr_pool_t *pchild, server_rec *s);
 
 /*
  * Does password have this hash, as apr_password_validate() knows it? Waits for the answer, up to
- * UsersDBAcquireTimeout. False where there was no room, or no answer in time; then *right is
- * undefined.
+ * UsersDBAcquireTimeout. False where there was no room, no memory, or no answer in time; then
+ * *right is undefined.
  */
 bool users_hash_compare(request_rec *r, const char *password, const char *hash, bool *right);
 

@@ -76,8 +76,10 @@ static int verify_digest(const char *given, const unsigned char *stored)
     static const unsigned char nobodys[USERS_DIGEST_LENGTH];
     unsigned char digest[USERS_DIGEST_LENGTH];
 
-    return users_credential_digest(given, digest) &&
-                   CRYPTO_memcmp(digest, stored ? stored : nobodys, sizeof(digest)) == 0
+    if (!users_credential_digest(given, digest)) {
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    return CRYPTO_memcmp(digest, stored ? stored : nobodys, sizeof(digest)) == 0
                ? OK
                : HTTP_UNAUTHORIZED;
 }

@@ -10,7 +10,8 @@
  * is kept where the name is known, or else what it is compared with in vain for as long.
  *
  * Returns OK; HTTP_UNAUTHORIZED: it is wrong; HTTP_TOO_MANY_REQUESTS: the pair is locked out by
- * now; HTTP_SERVICE_UNAVAILABLE: too many hashes are under way. The last two set Retry-After.
+ * now; HTTP_SERVICE_UNAVAILABLE: too many hashes are under way; these two set Retry-After; or
+ * HTTP_INTERNAL_SERVER_ERROR: libcrypto fails.
  */
 int users_secret_verify(request_rec *r, users_attempt *attempt, const char *name, const char *given,
                         bool known, const users_secret *stored);
