@@ -54,6 +54,20 @@ static int refuse(request_rec *r, refusal refused)
     return users_reply_error(r, refused.status, refused.sentence);
 }
 
+/* A failure that is not the client's. */
+static refusal failure(request_rec *r, users_db_status failed)
+{
+    refusal refused;
+
+    refused.status = users_reply_failure(r, failed, false, &refused.sentence);
+    return refused;
+}
+
+static int fail(request_rec *r, users_db_status failed)
+{
+    return refuse(r, failure(r, failed));
+}
+
 static const refusal not_acceptable = {
     HTTP_NOT_ACCEPTABLE, "only application/json and application/problem+json are served"};
 
@@ -148,7 +162,7 @@ static refusal read_submission(request_rec *r, const users_admission *admission,
     json = users_request_parse(s->text, length, &refused.sentence);
     if (!json) {
         refused.status = HTTP_BAD_REQUEST;
-        return refused;
+        return refused.sentence ? refused : failure(r, USERS_DB_FAILED);
     }
     s->faults = apr_array_make(r->pool, 2, sizeof(users_fault));
     s->fields = users_account_read(json, patch ? USERS_ACCOUNT_UPDATE : USERS_ACCOUNT_CREATE,
@@ -157,14 +171,6 @@ static refusal read_submission(request_rec *r, const users_admission *admission,
     json_decref(json);
     judge_version(r, &admission->accept, s->faults);
     return refused;
-}
-
-static int fail(request_rec *r, users_db_status failure)
-{
-    refusal refused;
-
-    refused.status = users_reply_failure(r, failure, false, &refused.sentence);
-    return users_reply_error(r, refused.status, refused.sentence);
 }
 
 /* The faults that only the database could find join those that are known already. */

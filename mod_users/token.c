@@ -105,7 +105,10 @@ static refusal read_parameters(request_rec *r, apr_hash_t **parameters)
     }
     *parameters = json ? read_json(text, length, r->pool, &sentence)
                        : users_form_parse(text, length, r->pool, &sentence);
-    return *parameters ? admitted : invalid_request(sentence);
+    if (!*parameters) {
+        return sentence ? invalid_request(sentence) : failure(r, USERS_DB_FAILED);
+    }
+    return admitted;
 }
 
 static const char *parameter(apr_hash_t *parameters, const char *name)

@@ -34,10 +34,13 @@ static bool is_deeper(json_t *value, int levels)
     return false;
 }
 
-/* Why jansson refused the bytes, as a sentence for the client. */
+/* Why jansson refused the bytes, as a sentence for the client; NULL: there was no memory. */
 static const char *sentence_of(const json_error_t *error)
 {
     switch (json_error_code(error)) {
+    case json_error_unknown: /* it says nothing then */
+    case json_error_out_of_memory:
+        return NULL;
     case json_error_stack_overflow: /* beyond the parser's own limit, which is above ours */
         return TOO_DEEP;
     case json_error_invalid_utf8:
@@ -56,7 +59,7 @@ static const char *sentence_of(const json_error_t *error)
 
 json_t *users_request_load(const char *bytes, size_t length, const char **error)
 {
-    json_error_t reason;
+    json_error_t reason = {.line = 0};         /* jansson does not set all of it */
     if (memchr(bytes, '\0', length) != NULL) { /* jansson passes over one behind a literal */
         *error = HOLDS_NUL;
         return NULL;

@@ -11,7 +11,7 @@
  * Parse the bytes of a body: UTF-8 JSON (RFC 8259) of any kind, without a byte order mark, trailing
  * bytes, duplicate keys, NUL characters or more than USERS_REQUEST_DEPTH levels. Returns a new
  * reference; NULL with a sentence for the client in *error (static text) where the body is no
- * such thing.
+ * such thing, or with NULL where memory ran out.
  */
 json_t *users_request_load(const char *bytes, size_t length, const char **error);
 

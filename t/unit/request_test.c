@@ -165,6 +165,36 @@ static void loads_any_kind(void **state)
     }
 }
 
+static int allocations_left;
+
+static void *failing_malloc(size_t size)
+{
+    return allocations_left-- > 0 ? malloc(size) : NULL;
+}
+
+/* jansson takes a string that it has no memory for as a fault of the bytes: that can't be told. */
+static void tells_when_memory_runs_out(void **state)
+{
+    static const char bytes[] = "{\"user\":{\"city\":\"Llanfairpwllgwyngyll\",\"list\":[1,{}]}}";
+    json_t *body = NULL;
+    int allocations = 0;
+    int told = 0;
+    (void)state;
+    json_set_alloc_funcs(failing_malloc, free);
+    for (; body == NULL && allocations < 1000; allocations++) {
+        const char *error = NULL;
+        allocations_left = allocations;
+        body = users_request_parse(bytes, strlen(bytes), &error);
+        told += body == NULL && error == NULL;
+    }
+    json_set_alloc_funcs(malloc, free);
+    json_t *whole = json_loads(bytes, 0, NULL);
+    assert_true(json_equal(body, whole));
+    assert_true(allocations > 10 && told > 5);
+    json_decref(whole);
+    json_decref(body);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(loads_any_kind),
     cmocka_unit_test(judges_bodies),
@@ -172,6 +202,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(finds_a_nul_anywhere),
     cmocka_unit_test(limits_the_depth),
     cmocka_unit_test(survives_a_tower_of_brackets),
+    cmocka_unit_test(tells_when_memory_runs_out),
 };
 
 UNIT_MAIN(tests)
