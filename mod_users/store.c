@@ -373,8 +373,11 @@ static users_db_status decode_change(request_rec *r, const PGresult *result, use
         return USERS_DB_FAILED;
     }
     change->document_length = (apr_size_t)PQgetlength(result, 0, 2);
-    if (users_text_at(result, 0, 1)) {
+    if (change->outcome == USERS_CHANGE_INVALID && users_text_at(result, 0, 1)) {
         change->faults = json_loads(users_text_at(result, 0, 1), 0, NULL);
+        if (!change->faults) {
+            return USERS_DB_FAILED; /* nothing was stored */
+        }
         apr_pool_cleanup_register(r->pool, change->faults, users_store_release_json,
                                   apr_pool_cleanup_null);
     }
