@@ -68,6 +68,8 @@ static int fail(request_rec *r, users_db_status failed)
     return refuse(r, failure(r, failed));
 }
 
+static const refusal stale = {HTTP_PRECONDITION_FAILED, "the account is in another state"};
+
 static const refusal not_acceptable = {
     HTTP_NOT_ACCEPTABLE, "only application/json and application/problem+json are served"};
 
@@ -95,11 +97,6 @@ static bool is_unwanted(const users_admission *admission, const char *tag)
     return none && (none->any || users_entity_tags_match(none, tag, true));
 }
 
-static int stale(request_rec *r)
-{
-    return users_reply_error(r, HTTP_PRECONDITION_FAILED, "the account is in another state");
-}
-
 static const char *tag_of(request_rec *r, const users_principal *principal)
 {
     return users_reply_tag(principal->document, principal->document_length, r->pool);
@@ -114,8 +111,11 @@ static int show(request_rec *r, const users_admission *admission)
     if (!admission->accept.acceptable) {
         return refuse(r, not_acceptable);
     }
+    if (!tag) {
+        return fail(r, USERS_DB_FAILED);
+    }
     if (is_stale(admission, tag)) {
-        return stale(r);
+        return refuse(r, stale);
     }
     judge_version(r, &admission->accept, faults);
     if (faults->nelts) {
@@ -205,7 +205,7 @@ static int reply_updated(request_rec *r, const users_admission *admission,
                          const users_change *change)
 {
     bool readable = users_access_permits(&admission->principal, USERS_SCOPE_READ);
-    const char *tag =
+    const char *tag = /* without one, what was made is still told */
         readable ? users_reply_tag(change->document, change->document_length, r->pool) : NULL;
 
     set_preferences(r, &admission->prefer, admission->prefer.minimal);
@@ -227,9 +227,14 @@ static const apr_array_header_t *required_tags(const users_admission *admission)
 }
 
 /* If-None-Match on a change; If-Match is judged with the change, in one step. */
-static bool is_excluded(request_rec *r, const users_admission *admission)
+static refusal judge_present(request_rec *r, const users_admission *admission)
 {
-    return admission->if_none_match && is_unwanted(admission, tag_of(r, &admission->principal));
+    const char *tag = admission->if_none_match ? tag_of(r, &admission->principal) : "";
+
+    if (!tag) {
+        return failure(r, USERS_DB_FAILED);
+    }
+    return is_unwanted(admission, tag) ? stale : (refusal){.status = OK};
 }
 
 static int update(request_rec *r, const users_admission *admission)
@@ -239,11 +244,11 @@ static int update(request_rec *r, const users_admission *admission)
     users_db_status status;
     refusal refused = read_submission(r, admission, &wanted);
 
+    if (refused.status == OK) {
+        refused = judge_present(r, admission);
+    }
     if (refused.status != OK) {
         return refuse(r, refused);
-    }
-    if (is_excluded(r, admission)) {
-        return stale(r);
     }
     status = users_store_update(r, admission->principal.user, wanted.fields, wanted.text,
                                 required_tags(admission), wanted.faults->nelts == 0, &change);
@@ -254,7 +259,7 @@ static int update(request_rec *r, const users_admission *admission)
     case USERS_CHANGE_DONE:
         return reply_updated(r, admission, &change);
     case USERS_CHANGE_STALE:
-        return stale(r);
+        return refuse(r, stale);
     case USERS_CHANGE_ABSENT:
         return users_reply_error(r, HTTP_FORBIDDEN, "the account is suspended");
     default:
