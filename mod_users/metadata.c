@@ -1,6 +1,7 @@
 #include "metadata.h"
 
 #include "core/scope.h"
+#include "reply.h"
 #include "settings.h"
 
 #include <apr_strings.h>
@@ -82,17 +83,29 @@ static json_t *url_of(request_rec *r, const char *path)
     return json_string(apr_pstrcat(r->pool, issuer_of(r), path, NULL));
 }
 
+/* The document with one member more; NULL where memory ran out, for this or anything before it. */
+static json_t *with_member(json_t *document, const char *name, json_t *value)
+{
+    if (json_object_set_new(document, name, value) == 0) {
+        return document;
+    }
+    json_decref(document);
+    return NULL;
+}
+
 /* Name an endpoint, and how its clients authenticate, where this server has one. */
-static void add_endpoint(request_rec *r, json_t *document, users_endpoint kind, const char *name)
+static json_t *with_endpoint(request_rec *r, json_t *document, users_endpoint kind,
+                             const char *name)
 {
     int i = 0;
     const users_location *location = next_endpoint(users_settings_of(r->server), kind, &i);
 
-    if (location) {
-        json_object_set_new(document, name, url_of(r, location->path));
-        json_object_set_new(document, apr_pstrcat(r->pool, name, "_auth_methods_supported", NULL),
-                            json_pack("[s, s]", "client_secret_basic", "client_secret_post"));
+    if (!location) {
+        return document;
     }
+    document = with_member(document, name, url_of(r, location->path));
+    return with_member(document, apr_pstrcat(r->pool, name, "_auth_methods_supported", NULL),
+                       json_pack("[s, s]", "client_secret_basic", "client_secret_post"));
 }
 
 static json_t *account_urls(request_rec *r)
@@ -102,27 +115,24 @@ static json_t *account_urls(request_rec *r)
     int i = 0;
 
     while ((location = next_endpoint(users_settings_of(r->server), USERS_ENDPOINT_ACCOUNT, &i))) {
-        json_array_append_new(urls, url_of(r, location->path));
+        urls = users_reply_append(urls, url_of(r, location->path));
     }
     return urls;
 }
 
 static json_t *describe_server(request_rec *r)
 {
-    json_t *document = json_pack("{s:s, s:[], s:[s], s:[s, s, s, s]}", "issuer", issuer_of(r),
-                                 "response_types_supported", "grant_types_supported",
-                                 "client_credentials", "scopes_supported", USERS_SCOPE_READ,
-                                 USERS_SCOPE_UPDATE, USERS_SCOPE_REGISTER, USERS_SCOPE_INTROSPECT);
+    bool password = users_settings_of(r->server)->password_grant == USERS_FLAG_ON;
+    json_t *document =
+        json_pack("{s:s, s:[], s:[s, s*], s:[s, s, s, s]}", "issuer", issuer_of(r),
+                  "response_types_supported", "grant_types_supported", "client_credentials",
+                  password ? "password" : NULL, "scopes_supported", USERS_SCOPE_READ,
+                  USERS_SCOPE_UPDATE, USERS_SCOPE_REGISTER, USERS_SCOPE_INTROSPECT);
 
-    if (users_settings_of(r->server)->password_grant == USERS_FLAG_ON) {
-        json_array_append_new(json_object_get(document, "grant_types_supported"),
-                              json_string("password"));
-    }
-    add_endpoint(r, document, USERS_ENDPOINT_TOKEN, "token_endpoint");
-    add_endpoint(r, document, USERS_ENDPOINT_REVOKE, "revocation_endpoint");
-    add_endpoint(r, document, USERS_ENDPOINT_INTROSPECT, "introspection_endpoint");
-    json_object_set_new(document, "protected_resources", account_urls(r));
-    return document;
+    document = with_endpoint(r, document, USERS_ENDPOINT_TOKEN, "token_endpoint");
+    document = with_endpoint(r, document, USERS_ENDPOINT_REVOKE, "revocation_endpoint");
+    document = with_endpoint(r, document, USERS_ENDPOINT_INTROSPECT, "introspection_endpoint");
+    return with_member(document, "protected_resources", account_urls(r));
 }
 
 static json_t *describe_resource(request_rec *r, const char *path)
@@ -133,7 +143,7 @@ static json_t *describe_resource(request_rec *r, const char *path)
                                  USERS_SCOPE_READ, USERS_SCOPE_UPDATE, USERS_SCOPE_REGISTER);
 
     if (next_endpoint(users_settings_of(r->server), USERS_ENDPOINT_TOKEN, &i)) {
-        json_object_set_new(document, "authorization_servers", json_pack("[s]", issuer_of(r)));
+        document = with_member(document, "authorization_servers", json_pack("[s]", issuer_of(r)));
     }
     return document;
 }

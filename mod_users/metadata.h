@@ -23,7 +23,7 @@ bool users_metadata_is_path(const char *path);
  */
 const char *users_metadata_url(request_rec *r, const char *path);
 
-/* The document of the metadata endpoint that r is for: a new reference. */
+/* The document of the metadata endpoint that r is for: a new reference, NULL without memory. */
 json_t *users_metadata_document(request_rec *r);
 
 #endif

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #define RETRY_AFTER "1" /* seconds: how soon a lost database is tried again */
+#define NOT_SERVED  "the request could not be served"
 
 const char *users_reply_tag(const char *document, apr_size_t length, apr_pool_t *pool)
 {
@@ -82,20 +83,36 @@ int users_reply_empty(request_rec *r, int status, const char *tag)
     return pass(r, NULL, 0);
 }
 
-static const char *dump(const json_t *json, apr_pool_t *pool)
+/*
+ * JSON that is made for an answer is NULL where memory ran out for any part of it: half an answer
+ * is a wrong one. Takes the reference over.
+ */
+static const char *dump(json_t *json, apr_pool_t *pool)
 {
     char *dumped = json_dumps(json, JSON_COMPACT);
-    const char *copy = apr_pstrdup(pool, dumped ? dumped : "{}");
+    const char *copy = apr_pstrdup(pool, dumped);
 
     free(dumped);
+    json_decref(json);
     return copy;
+}
+
+json_t *users_reply_append(json_t *array, json_t *value)
+{
+    if (json_array_append_new(array, value) == 0) {
+        return array;
+    }
+    json_decref(array);
+    return NULL;
 }
 
 int users_reply_json(request_rec *r, int status, json_t *json)
 {
     const char *content = dump(json, r->pool);
 
-    json_decref(json);
+    if (!content) {
+        return users_reply_oauth_error(r, HTTP_INTERNAL_SERVER_ERROR, "server_error", NOT_SERVED);
+    }
     return send_content(r, status, "application/json", content, strlen(content), NULL);
 }
 
@@ -111,7 +128,7 @@ static json_t *plain_errors(const users_fault *faults, int count, apr_pool_t *po
     json_t *errors = json_array();
 
     for (int i = 0; i < count; i++) {
-        json_array_append_new(errors, json_string(sentence_of(&faults[i], pool)));
+        errors = users_reply_append(errors, json_string(sentence_of(&faults[i], pool)));
     }
     return json_pack("{s:o}", "errors", errors);
 }
@@ -126,7 +143,7 @@ static json_t *problem_details(int status, const users_fault *faults, int count,
         const char *sentence = sentence_of(&faults[i], pool);
 
         APR_ARRAY_PUSH(sentences, const char *) = sentence;
-        json_array_append_new(
+        errors = users_reply_append(
             errors, json_pack("{s:s, s:s*}", "detail", sentence, "pointer", faults[i].pointer));
     }
     /* the status line is the code, a space and the phrase */
@@ -142,7 +159,11 @@ static int send_errors(request_rec *r, int status, const users_fault *faults, in
                                     : plain_errors(faults, count, r->pool);
     const char *content = dump(errors, r->pool);
 
-    json_decref(errors);
+    if (!content) {
+        content = "{\"errors\":[\"" NOT_SERVED "\"]}";
+        status = HTTP_INTERNAL_SERVER_ERROR;
+        accept.problem = false;
+    }
     return send_content(r, status, accept.problem ? "application/problem+json" : "application/json",
                         content, strlen(content), NULL);
 }
@@ -193,7 +214,7 @@ int users_reply_failure(request_rec *r, users_db_status status, bool is_read, co
     case USERS_DB_CONFLICT:
         break;
     default:
-        *sentence = "the request could not be served";
+        *sentence = NOT_SERVED;
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     apr_table_setn(r->err_headers_out, "Retry-After", RETRY_AFTER);

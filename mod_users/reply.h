@@ -23,8 +23,17 @@ const char *users_reply_tag(const char *document, apr_size_t length, apr_pool_t 
 int users_reply_document(request_rec *r, int status, const char *json, apr_size_t length,
                          const char *tag);
 
-/* A document that is made for this answer: takes the reference over. */
+/*
+ * A document of an OAuth endpoint that is made for this answer: takes the reference over. NULL, as
+ * where memory ran out for a part of it, is a 500.
+ */
 int users_reply_json(request_rec *r, int status, json_t *json);
+
+/*
+ * Append to an array, both references being taken over. Returns the array; NULL where memory ran
+ * out, for this or anything before it.
+ */
+json_t *users_reply_append(json_t *array, json_t *value);
 
 /* An answer without content: 204 or 304. */
 int users_reply_empty(request_rec *r, int status, const char *tag);
