@@ -20,6 +20,12 @@ static int refuse_size(const char **sentence)
     return HTTP_REQUEST_ENTITY_TOO_LARGE;
 }
 
+static int refuse_reading(int status, const char **sentence)
+{
+    *sentence = "the request body could not be read";
+    return status;
+}
+
 /* What is known to be wrong before any of it is read. */
 static int judge_header(request_rec *r, int limit, const char **sentence)
 {
@@ -51,15 +57,14 @@ static int collect(request_rec *r, int limit, apr_bucket_brigade *whole, apr_off
         if (status == APR_SUCCESS && APR_BRIGADE_EMPTY(part)) {
             status = APR_EGENERAL; /* no filter should; waiting for more could take for ever */
         }
-        if (status == APR_SUCCESS) {
-            apr_brigade_length(part, 1, &more);
-            *size += more;
-            status = ap_save_brigade(NULL, &whole, &part, r->pool);
-        }
         if (status != APR_SUCCESS) {
-            *sentence = "the request body could not be read";
-            return ap_map_http_request_error(status, HTTP_BAD_REQUEST);
+            return refuse_reading(ap_map_http_request_error(status, HTTP_BAD_REQUEST), sentence);
         }
+        if (apr_brigade_length(part, 1, &more) != APR_SUCCESS ||
+            ap_save_brigade(NULL, &whole, &part, r->pool) != APR_SUCCESS) {
+            return refuse_reading(HTTP_INTERNAL_SERVER_ERROR, sentence);
+        }
+        *size += more;
         if (*size > limit) {
             return refuse_size(sentence);
         }
@@ -80,7 +85,9 @@ int users_body_read(request_rec *r, char **text, apr_size_t *length, const char 
     if (status == OK) {
         *length = (apr_size_t)size;
         *text = apr_palloc(r->pool, *length + 1);
-        apr_brigade_flatten(whole, *text, length);
+        if (apr_brigade_flatten(whole, *text, length) != APR_SUCCESS) {
+            status = refuse_reading(HTTP_INTERNAL_SERVER_ERROR, sentence);
+        }
         (*text)[*length] = '\0';
     }
     apr_brigade_destroy(whole);
