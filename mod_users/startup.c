@@ -129,14 +129,14 @@ int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
 
 /*
  * Run the program of a conninfo's password=exec:PROGRAM, once for each conninfo: virtual
- * hosts that inherit it share what it printed. Returns false where it printed nothing.
+ * hosts that inherit it share what it printed. Returns what is wrong, or NULL.
  */
-static bool run_password_program(const char *conninfo, const char **password, apr_hash_t *printed,
-                                 apr_pool_t *pool)
+static const char *run_password_program(const char *conninfo, const char **password,
+                                        apr_hash_t *printed, apr_pool_t *pool)
 {
     PQconninfoOption *options = conninfo ? PQconninfoParse(conninfo, NULL) : NULL;
     const char *program = options ? users_password_program(options) : NULL;
-    bool good = true;
+    const char *fault = conninfo && !options ? "it can't be read" : NULL;
 
     if (program) {
         *password = apr_hash_get(printed, conninfo, APR_HASH_KEY_STRING);
@@ -148,22 +148,25 @@ static bool run_password_program(const char *conninfo, const char **password, ap
             }
             apr_hash_set(printed, conninfo, APR_HASH_KEY_STRING, *password);
         }
-        good = *password && **password;
+        if (!*password || !**password) {
+            fault = "the program of password=exec: printed no password";
+        }
     }
     PQconninfoFree(options);
-    return good;
+    return fault;
 }
 
-/* As above, for all of a server's. Returns the directive whose program printed nothing, or NULL. */
+/* As above, for all of a server's; the directive stands before what is wrong. */
 static const char *get_passwords(users_settings *settings, apr_hash_t *printed, apr_pool_t *pool)
 {
-    if (!run_password_program(settings->conninfo, &settings->password, printed, pool)) {
-        return "UsersDB";
+    const char *fault =
+        run_password_program(settings->conninfo, &settings->password, printed, pool);
+
+    if (fault) {
+        return apr_pstrcat(pool, "UsersDB: ", fault, NULL);
     }
-    if (!run_password_program(settings->replica, &settings->replica_password, printed, pool)) {
-        return "UsersDBReplica";
-    }
-    return NULL;
+    fault = run_password_program(settings->replica, &settings->replica_password, printed, pool);
+    return fault ? apr_pstrcat(pool, "UsersDBReplica: ", fault, NULL) : NULL;
 }
 
 static bool is_loopback(const apr_sockaddr_t *address)
@@ -214,11 +217,10 @@ int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, se
     }
     for (; s; s = s->next) {
         users_settings *settings = users_settings_of(s);
-        const char *mute = get_passwords(settings, printed, pconf);
+        const char *fault = get_passwords(settings, printed, pconf);
 
-        if (mute) {
-            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
-                         "%s: the program of password=exec: printed no password", mute);
+        if (fault) {
+            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "%s", fault);
             return !OK;
         }
         if (settings->endpoints->nelts && !settings->tls && !on_loopback_alone(s)) {
