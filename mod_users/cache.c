@@ -25,10 +25,15 @@ struct users_cache {
 
 int users_cache_prepare(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 {
-    (void)plog;
+    apr_status_t status = ap_mutex_register(pconf, MUTEX_TYPE, NULL, APR_LOCK_DEFAULT, 0);
+
     (void)ptemp;
-    return ap_mutex_register(pconf, MUTEX_TYPE, NULL, APR_LOCK_DEFAULT, 0) == APR_SUCCESS ? OK
-                                                                                          : !OK;
+    if (status != APR_SUCCESS) {
+        ap_log_perror(APLOG_MARK, APLOG_EMERG, status, plog,
+                      "the mutex " MUTEX_TYPE " can't be registered");
+        return !OK;
+    }
+    return OK;
 }
 
 /* Does any server remember failures or verified passwords? */
