@@ -123,11 +123,12 @@ static json_t *account_urls(request_rec *r)
 static json_t *describe_server(request_rec *r)
 {
     bool password = users_settings_of(r->server)->password_grant == USERS_FLAG_ON;
-    json_t *document =
-        json_pack("{s:s, s:[], s:[s, s*], s:[s, s, s, s]}", "issuer", issuer_of(r),
-                  "response_types_supported", "grant_types_supported", "client_credentials",
-                  password ? "password" : NULL, "scopes_supported", USERS_SCOPE_READ,
-                  USERS_SCOPE_UPDATE, USERS_SCOPE_REGISTER, USERS_SCOPE_INTROSPECT);
+    json_t *grants = password ? json_pack("[s, s]", "client_credentials", "password")
+                              : json_pack("[s]", "client_credentials");
+    json_t *document = json_pack("{s:s, s:[], s:o, s:[s, s, s, s]}", "issuer", issuer_of(r),
+                                 "response_types_supported", "grant_types_supported", grants,
+                                 "scopes_supported", USERS_SCOPE_READ, USERS_SCOPE_UPDATE,
+                                 USERS_SCOPE_REGISTER, USERS_SCOPE_INTROSPECT);
 
     document = with_endpoint(r, document, USERS_ENDPOINT_TOKEN, "token_endpoint");
     document = with_endpoint(r, document, USERS_ENDPOINT_REVOKE, "revocation_endpoint");

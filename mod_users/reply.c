@@ -3,11 +3,11 @@
 #include "core/account.h"
 #include "core/credential.h"
 #include "core/header.h"
+#include "core/json.h"
 
 #include <apr_strings.h>
 #include <http_protocol.h>
 #include <openssl/evp.h>
-#include <stdlib.h>
 
 #define RETRY_AFTER "1" /* seconds: how soon a lost database is tried again */
 #define NOT_SERVED  "the request could not be served"
@@ -87,14 +87,12 @@ int users_reply_empty(request_rec *r, int status, const char *tag)
  * JSON that is made for an answer is NULL where memory ran out for any part of it: half an answer
  * is a wrong one. Takes the reference over.
  */
-static const char *dump(json_t *json, apr_pool_t *pool)
+static const char *text_of(json_t *json, apr_pool_t *pool)
 {
-    char *dumped = json_dumps(json, JSON_COMPACT);
-    const char *copy = apr_pstrdup(pool, dumped);
+    const char *text = users_json_text(json, pool);
 
-    free(dumped);
     json_decref(json);
-    return copy;
+    return text;
 }
 
 json_t *users_reply_append(json_t *array, json_t *value)
@@ -108,7 +106,7 @@ json_t *users_reply_append(json_t *array, json_t *value)
 
 int users_reply_json(request_rec *r, int status, json_t *json)
 {
-    const char *content = dump(json, r->pool);
+    const char *content = text_of(json, r->pool);
 
     if (!content) {
         return users_reply_oauth_error(r, HTTP_INTERNAL_SERVER_ERROR, "server_error", NOT_SERVED);
@@ -141,10 +139,13 @@ static json_t *problem_details(int status, const users_fault *faults, int count,
 
     for (int i = 0; i < count; i++) {
         const char *sentence = sentence_of(&faults[i], pool);
+        const char *pointer = faults[i].pointer;
 
         APR_ARRAY_PUSH(sentences, const char *) = sentence;
+        /* "s*" would leave out what there is no memory for */
         errors = users_reply_append(
-            errors, json_pack("{s:s, s:s*}", "detail", sentence, "pointer", faults[i].pointer));
+            errors, pointer ? json_pack("{s:s, s:s}", "detail", sentence, "pointer", pointer)
+                            : json_pack("{s:s}", "detail", sentence));
     }
     /* the status line is the code, a space and the phrase */
     return json_pack("{s:s, s:s, s:i, s:s, s:o}", "type", "about:blank", "title",
@@ -157,7 +158,7 @@ static int send_errors(request_rec *r, int status, const users_fault *faults, in
     users_accept accept = users_accept_parse(apr_table_get(r->headers_in, "Accept"), r->pool);
     json_t *errors = accept.problem ? problem_details(status, faults, count, r->pool)
                                     : plain_errors(faults, count, r->pool);
-    const char *content = dump(errors, r->pool);
+    const char *content = text_of(errors, r->pool);
 
     if (!content) {
         content = "{\"errors\":[\"" NOT_SERVED "\"]}";

@@ -1,6 +1,7 @@
 #include "store.h"
 
 #include "clock.h"
+#include "core/json.h"
 #include "replica.h"
 #include "result.h"
 #include "run.h"
@@ -10,7 +11,6 @@
 #include <apr_strings.h>
 #include <arpa/inet.h>
 #include <http_log.h>
-#include <stdlib.h>
 
 APLOG_USE_MODULE(users);
 
@@ -404,7 +404,7 @@ users_db_status users_store_update(request_rec *r, apr_int64_t user, const json_
                                    users_change *change)
 {
     unsigned char nonce[NONCE_LENGTH]; /* the name of this change */
-    char *json = json_dumps(fields, JSON_COMPACT);
+    const char *json = users_json_text(fields, r->pool);
     users_parameter parameters[] = {
         {apr_psprintf(r->pool, "%" APR_INT64_T_FMT, user), 0},
         {json, 0},
@@ -420,7 +420,6 @@ users_db_status users_store_update(request_rec *r, apr_int64_t user, const json_
     if (json && apr_generate_random_bytes(nonce, sizeof(nonce)) == APR_SUCCESS) {
         status = users_run_change(r, &update_account, parameters, &result, &settled);
     }
-    free(json);
     users_replica_note_change(r, user);
     return status == USERS_DB_OK ? decode_change(r, result, change) : status;
 }
@@ -432,7 +431,7 @@ users_db_status users_store_register(request_rec *r, apr_int64_t application, co
                                      users_change *change)
 {
     const users_settings *settings = users_settings_of(r->server);
-    char *json = json_dumps(fields, JSON_COMPACT);
+    const char *json = users_json_text(fields, r->pool);
     users_parameter parameters[] = {
         {apr_psprintf(r->pool, "%" APR_INT64_T_FMT, application), 0},
         {json, 0},
@@ -452,7 +451,6 @@ users_db_status users_store_register(request_rec *r, apr_int64_t application, co
         json ? users_run_change(r, &register_account, parameters, &result, &settled)
              : USERS_DB_FAILED;
 
-    free(json);
     if (status == USERS_DB_OK) {
         status = decode_change(r, result, change);
     }
