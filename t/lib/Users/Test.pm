@@ -32,6 +32,7 @@ C<CLIENT_ID> and C<CLIENT_SECRET>.
         conf     => 'Timeout 2',                         # at the server level
         vhost    => 'UsersRealm panel',                  # in the virtual host
         endpoint => 'Require ip 127.0.0.1',              # in <Location /api/users>
+        preload  => '/path/to/library.so',               # into httpd
     );
 
 starts httpd. C<OAUTH_ENDPOINTS> is a text for C<vhost> that turns on the others of
@@ -216,7 +217,7 @@ sub _try_to_start ($self, %config) {
     $self->{run}++;
     $self->{port} = _free_port();
     my $conf = $self->_write_configuration(%config);
-    local %ENV = (%ENV, _sanitizers());
+    local %ENV = (%ENV, _sanitizers($config{preload}));
     $self->{pid} = spawn([$self->_command, '-f', $conf], map { $self->_file($_) } qw(stdout stderr));
     my $ready = wait_until(
         sub {
@@ -230,10 +231,11 @@ sub _try_to_start ($self, %config) {
     return 0;
 }
 
-# httpd is built without them, so their runtime has to be there before the module comes. Leaks are
-# httpd's own; valgrind finds the module's.
-sub _sanitizers () {
-    return (LD_PRELOAD => $ENV{USERS_TEST_PRELOAD} // '', ASAN_OPTIONS => 'detect_leaks=0');
+# httpd is built without them, so their runtime has to be there before the module comes, and before
+# any other library. Leaks are httpd's own; valgrind finds the module's.
+sub _sanitizers ($library = undef) {
+    my @libraries = grep { length } $ENV{USERS_TEST_PRELOAD} // '', $library // '';
+    return (LD_PRELOAD => join(':', @libraries), ASAN_OPTIONS => 'detect_leaks=0');
 }
 
 # A single process never says so; it writes its process id when it listens.

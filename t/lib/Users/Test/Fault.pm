@@ -26,6 +26,7 @@ A L<Users::Test>, with all that it brings, and the requests C<GET>, C<PATCH> and
         vhost    => 'UsersReadLanes 0',      # or site, as for Users::Test
         threads  => 32,
         conf     => 'ServerLimit 2',          # at the server level
+        modules  => ['headers'], preload => '/path/to/library.so',    # as for start
     );
 
 starts httpd, after a C<stop> where it runs, with one child: its pool is the only one.
@@ -87,6 +88,7 @@ sub start_child ($self, %option) {
     $self->stop if $self->pid;
     $self->start(
         modules => $option{modules},
+        preload => $option{preload},
         conf => <<~CONF,
             StartServers 1
             ServerLimit 1

@@ -1,0 +1,99 @@
+# As torture.t, while httpd starts: it says what is wrong and does not start, or serves what it can.
+# And usersctl: it does what it always does, or says on standard error that it does not.
+
+use v5.36;
+use Cwd qw(realpath);
+use Users::Test::Fault;
+use Users::Test::Torture;
+use Users::Test::Usersctl;
+
+my $server  = Users::Test::Fault->new;
+my $torture = Users::Test::Torture->new($server->dir);
+
+# Start httpd. Returns what is wrong with what came of it.
+sub start_httpd ($call) {
+    $torture->fail($call);
+    my $started = eval {
+        $server->start_child(
+            preload  => $torture->library,
+            conninfo => $server->conninfo . " password='exec:/bin/echo secret'",
+            vhost    => 'UsersDBReplica "' . $server->conninfo . '"',
+        );
+        $server->request(GET => '/');    # no answer of ours: a child is there
+        1;
+    };
+    my $complaint = $@;
+    my @victims   = $torture->victims;
+    $torture->fail(0);
+    my @wrong;
+    if ($started) {
+        my $status = $server->request(GET)->{status};
+        push @wrong, $status unless $status =~ /^(?:200|5..)$/;
+        $server->allow_log(qr/\[users:crit\]/) if @victims;
+        $server->stop;
+    } else {
+        my $words = join "\n", $complaint, $server->error_log;
+        push @wrong, $words
+            unless $words =~ /\[users:emerg\]|\bUsersDB\w*: /
+            || "@victims" eq 'ap_global_mutex_create';    # which says by itself what it lacks
+    }
+    return (\@wrong, @victims);
+}
+
+# Do something until no call fails any more. Returns how often, and what was wrong.
+sub each_call ($do) {
+    my (@all, @victims);
+    my $calls = 0;
+    do {
+        (my $wrong, @victims) = $do->(++$calls);
+        push @all, map { "$calls, @victims: $_" } @$wrong;
+    } while @victims;
+    return ($calls - 1, join "\n", @all);
+}
+
+subtest 'httpd' => sub {
+    local %ENV = (%ENV, $torture->environment);
+    my ($calls, $wrong) = each_call(\&start_httpd);
+    cmp_ok $calls, '>', 20, 'it can fail';
+    is $wrong, '', "... $calls times";
+};
+
+subtest 'usersctl' => sub {
+    my $usersctl = Users::Test::Usersctl->new($server);
+    local %ENV = (
+        %ENV, $torture->environment(realpath($usersctl->program)),
+        LD_PRELOAD => join(':', grep { length } $ENV{USERS_TEST_PRELOAD} // '', $torture->library),
+        ASAN_OPTIONS => 'detect_leaks=0',
+    );
+    my @commands = (
+        ['', qw(--help)],
+        ['', qw(user show 1)],
+        ['', qw(--json user show 1)],
+        ['', qw(application list)],
+        ['', qw(application add panel --scopes register)],
+        ["a-secret-of-twenty-characters\n", qw(application add panel --secret)],
+        ['', qw(token issue --scopes public --application), CLIENT_ID],
+        ['', qw(token list)],
+        ["unknown\n", qw(token revoke -)],
+        ['', qw(credential add 1)],
+        ['', qw(user suspend 1)],
+        ['', qw(purge)],
+    );
+    for my $command (@commands) {
+        my ($input, @arguments) = @$command;
+        $torture->fail(0);
+        my ($usual) = $usersctl->run_with($input, @arguments);
+        my ($calls, $wrong) = each_call(
+            sub ($call) {
+                $torture->fail($call);
+                my ($status, $output, $error) = $usersctl->run_with($input, @arguments);
+                my $good = $status == $usual || ($status < 126 && $error =~ /^usersctl: \S.*\n\z/);
+                return ($good ? [] : ["$status $error"], $torture->victims);
+            }
+        );
+        is $wrong, '', "@arguments: $calls times";
+    }
+    is join(' ', $torture->strangers), '', 'every function that it calls is known';
+};
+
+done_testing;
