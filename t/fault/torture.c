@@ -262,6 +262,9 @@ static json_t *fail_to_load(json_error_t *error)
          (apr_pool_t **pool, apr_pool_t *parent, apr_abortfunc_t end, \
           apr_allocator_t *allocator), \
          (pool, parent, end, allocator), APR_ENOMEM, NOTHING, 0) \
+    call(apr_status_t, apr_pool_create_unmanaged_ex, \
+         (apr_pool_t **pool, apr_abortfunc_t end, apr_allocator_t *allocator), \
+         (pool, end, allocator), APR_ENOMEM, NOTHING, 0) \
     call(apr_status_t, apr_thread_mutex_create, \
          (apr_thread_mutex_t **mutex, unsigned int flags, apr_pool_t *pool), \
          (mutex, flags, pool), APR_ENOMEM, NOTHING, 0) \
