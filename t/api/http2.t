@@ -22,7 +22,17 @@ my $dir    = $server->dir;
 my $scheme = 'http';
 my $vhost  = "UsersMaxBody 1000000\nUsersDBTimeout 30s\nUsersDBAcquireTimeout 60s\nUsersRequestTimeout 60s\n";
 
-$server->start(modules => ['http2'], conf => 'Protocols h2c http/1.1', vhost => $vhost);
+
+# One child at a time: none is still being started when httpd is stopped, which can end such a one badly.
+my $conf = <<~CONF;
+    StartServers 1
+    ServerLimit 2
+    ThreadsPerChild 25
+    MaxRequestWorkers 25
+    MinSpareThreads 1
+    MaxSpareThreads 25
+    CONF
+$server->start(modules => ['http2'], conf => "Protocols h2c http/1.1\n$conf", vhost => $vhost);
 
 # The command for requests, one a stream of a connection, that differ in their paths alone.
 # Options: token, headers => [name => value, ...], body => bytes (JSON).
@@ -227,7 +237,11 @@ subtest 'a graceful restart' => \&test_restart;
 # ---- TLS -------------------------------------------------------------------------------------
 
 $server->stop;
-$server->start(modules => [qw(http2 ssl)], conf => 'Protocols h2 http/1.1', vhost => $vhost . $server->tls);
+$server->start(
+    modules => [qw(http2 ssl)],
+    conf    => "Protocols h2 http/1.1\n$conf",
+    vhost   => $vhost . $server->tls
+);
 $server->allow_log(qr/\[ssl:warn\]/);    # it has much to say of certificates
 $scheme = 'https';
 
