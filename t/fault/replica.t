@@ -392,7 +392,7 @@ subtest 'a replica that can never be used' => sub {
 subtest 'a look-up that takes longer than UsersReplicaLag' => sub {
     move_to('Delft');
     slow_down();
-    start('4s', timeout => 8, vhost => 'UsersRequestTimeout 20s');
+    start('4s', timeout => 8, vhost => "UsersRequestTimeout 20s\nUsersReadLanes 0");
     $server->allow_log(qr/the replica (?:is too far|has caught up)/);
     my $get;
     wait_for_standby();
@@ -407,8 +407,11 @@ subtest 'a look-up that takes longer than UsersReplicaLag' => sub {
             'a look-up that does not see it'
         );
     });
-    wait_for_standby();    # by now it is good again, and the change longer ago than UsersReplicaLag
+    # The others find it good again, and so it is when the change is longer ago than UsersReplicaLag.
+    my $load = $server->load(1, [@OTHER]);
+    wait_for_standby();
     is $get->answer->{json}{user}{city}, 'Breda', 'what was not good when it began does not count';
+    are_all_good('... others were served all the while', $server->end_load($load));
 };
 
 done_testing;
