@@ -1,7 +1,7 @@
 # Writers keep a ledger of what they were told while the database is killed again and again:
 # what was acknowledged is there, once, and what is there besides was answered by a 503.
 #
-# USERS_LEDGER_CYCLES: how often it is killed. "make soak" has a hundred.
+# USERS_LEDGER_CYCLES and USERS_LEDGER_SECONDS: it is killed so often at least, and for so long.
 
 use v5.36;
 use Cwd         qw(abs_path);
@@ -11,11 +11,12 @@ use Users::Test;
 use Users::Test::Process qw(end slurp spawn);
 
 my $CYCLES  = $ENV{USERS_LEDGER_CYCLES} // 20;
+my $SECONDS = $ENV{USERS_LEDGER_SECONDS} // 0;
 my $WRITERS = 8;
 my $TIMEOUT = 2;    # seconds, UsersRequestTimeout: some outages are longer
 my $SLACK   = 5;    # seconds that a busy machine may take on top
 
-alarm 3600;
+alarm 3600 + $SECONDS;
 
 my $server = Users::Test->new;
 my %ledger;         # of a writer: the file
@@ -102,11 +103,13 @@ sub backend () {
     return $pid || undef;
 }
 
-for my $cycle (1 .. $CYCLES) {
+my $cycle = 0;
+until ($cycle >= $CYCLES && time - $^T >= $SECONDS) {
+    $cycle++;
     my ($name, $kill) = $kills[$cycle % @kills]->@*;
     wait_for_successes(1 + $cycle % 3);
     $kill->();
-    diag "$cycle of $CYCLES" if $cycle % 10 == 0 && $CYCLES > 50;
+    diag sprintf '%d times, %d s', $cycle, time - $^T if $cycle % 50 == 0;
 }
 wait_for_successes(4);    # each operation
 for my $pid (keys %writer) {
@@ -139,7 +142,7 @@ for (split /\n/, $server->sql('select mark, user_id from public.stored order by 
 my %count;
 $count{ $_->{status} }++ for @lines;
 diag sprintf '%d times killed: %s; %d outcomes were settled; %d of the 503s tell of an unknown one, '
-    . '%d of which were stored', $CYCLES,
+    . '%d of which were stored', $cycle,
     join(', ', map { "$count{$_} x $_" } sort keys %count),
     scalar(grep { /is settled/ } $server->error_log), scalar(grep { $_->{unknown} } @lines),
     scalar(grep { !$told{$_} } keys %stored);
@@ -150,7 +153,7 @@ sub none ($faulty, $name) {
 }
 
 subtest 'what was acknowledged is there once' => sub {
-    cmp_ok scalar(@acknowledged), '>', $CYCLES * $WRITERS, 'much was';
+    cmp_ok scalar(@acknowledged), '>', $cycle * $WRITERS, 'much was';
     none([grep { !$stored{ $_->{mark} } } @acknowledged], 'nothing is lost');
     none([grep { $stored{ $_->{mark} } && $stored{ $_->{mark} }->@* > 1 } @acknowledged],
         'nothing is doubled');
