@@ -231,15 +231,9 @@ static PGconn *connect_host(const connect_options *host, apr_time_t deadline,
     return NULL;
 }
 
-/* True where nobody else has done so before. */
-static bool pass(users_hosts *hosts, apr_uint32_t host)
+bool users_hosts_pass(users_hosts *hosts, apr_uint32_t host)
 {
     return apr_atomic_cas32(&hosts->first, (host + 1) % hosts->count, host) == host;
-}
-
-void users_hosts_pass(users_hosts *hosts, apr_uint32_t host)
-{
-    pass(hosts, host);
 }
 
 /*
@@ -269,7 +263,7 @@ users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline
         now = users_now();
         if (now < deadline || chance >= hosts->timeout / 2) {
             judged++;
-            if (pass(hosts, *host)) {
+            if (users_hosts_pass(hosts, *host)) {
                 apr_atomic_inc32(&hosts->failed);
             }
         }

@@ -28,8 +28,8 @@ users_hosts *users_hosts_create(apr_pool_t *pool, const users_settings *settings
 users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline, PGconn **pg,
                                          apr_uint32_t *host, char reason[USERS_REASON_LENGTH]);
 
-/* This host is not the right one: begin with the next, unless that has been said before. */
-void users_hosts_pass(users_hosts *hosts, apr_uint32_t host);
+/* This host is not the right one: begin with the next. False where that has been said before. */
+bool users_hosts_pass(users_hosts *hosts, apr_uint32_t host);
 
 /* Wait until a socket is ready for these events. False where the deadline came first. */
 bool users_socket_wait(const PGconn *pg, short events, apr_time_t deadline);

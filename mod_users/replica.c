@@ -36,7 +36,6 @@ typedef struct {
 } sample;
 
 struct users_replica {
-    server_rec *server; /* for the log */
     struct users_database *database;
     apr_interval_time_t lag;
     apr_uint64_t good_until; /* users_now(): until then it is less than lag old */
@@ -124,7 +123,6 @@ void users_replica_add(apr_pool_t *pchild, struct users_database *primary,
     replica = apr_pcalloc(pchild, sizeof(*replica));
     replica->database = database;
     replica->lag = primary->settings->replica_lag;
-    replica->server = primary->server;
     database->primary = primary;
     primary->replica = replica;
 }
@@ -150,7 +148,7 @@ static bool ask_position(struct users_database *database, const users_statement 
 static void note_lag(users_replica *replica, bool behind)
 {
     if (behind != replica->behind) {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, replica->server,
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, replica->database->server,
                      behind ? "the replica is too far behind for UsersReplicaLag: GET reads from "
                               "the database"
                             : "the replica has caught up");
