@@ -1,67 +1,11 @@
--- The contract: all that the module knows of the database. Who has user tables already brings
--- views and functions of these names over them, in place of this file and tables.sql.
+-- The contract's functions: with the views of views.sql all that the module knows of the database.
+-- Who has user tables already brings views and functions of these names over them, in place of
+-- tables.sql, views.sql and this file.
+--
+-- Running this again replaces the functions, for which no table is locked.
 --
 -- There are no advisory locks and no session state, so it runs behind any pooler. Functions
 -- run with their owner's rights, and their search_path is fixed since they do.
-
-create schema if not exists users_api;
-comment on schema users_api is 'What the web server sees of the accounts (mod_users).';
-
--- Views
-
-create or replace view users_api.token as
-select token.digest, token.application_id, token.user_id, token.scopes, token.expires_at
-from users.token
-join users.application on application.id = token.application_id
-where token.revoked_at is null
-  and application.revoked_at is null
-  and (token.expires_at is null or token.expires_at > now());
-comment on view users_api.token is
-  'Bearer tokens that are valid now, by the SHA-256 of the token. user_id null: an application''s own.';
-
-create or replace view users_api.application as
-select id as application_id, client_id, secret_digest, scopes,
-  coalesce(default_scopes, scopes) as default_scopes
-from users.application
-where revoked_at is null;
-comment on view users_api.application is
-  'OAuth 2.0 clients that are valid now. scopes: what it may get a token for in its own name; default_scopes: what it '
-  'gets where its request names none.';
-
-create or replace view users_api.credential as
-select username, user_id, secret_digest, secret_hash
-from users.credential
-where revoked_at is null;
-comment on view users_api.credential is
-  'API credentials that are valid now, each with secret_digest (SHA-256) or secret_hash (as in htpasswd).';
-
--- Twenty thousand reads a second come through here. The document is put together from the
--- parts that tables.sql keeps, and nothing of it is computed where only "suspended" is asked for.
-create or replace view users_api.account as
-select account.id as user_id,
-  account.suspended_at is not null as suspended,
-  ('{"user":' || account.document_head
-    || (select document from users.currency where code = account.currency)
-    || account.document_middle
-    || (select document from users.billing_plan where id = account.billing_plan_id)
-    || account.document_services
-    || ',"quota":{' || coalesce((
-      select string_agg(document_head || current || ',"quota":' || quota
-        || ',"is_over":' || (current >= quota) || ',"available":' || (quota - current) || '}',
-        ',' order by kind)
-      from (
-        select kind, document_head, quota,
-          coalesce((account.usage -> coalesce(counter, kind))::bigint, 0) as current
-        from users.group_quota
-        where group_id = account.group_id
-      ) as quotas), '')
-    || '},"unprocessed_usage":' || account.unprocessed_usage || '}}')::json as document,
-  account.application_id,
-  account.external_id
-from users.account;
-comment on view users_api.account is
-  'The answer to GET by account, {"user":{…}}, without blanks and with every key in its order. external_id is '
-  'unique within the application_id that registered the account.';
 
 create or replace function users_api.entity_tag(document json) returns text
 language sql stable strict

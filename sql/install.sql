@@ -26,6 +26,7 @@ $$;
 -- They stay below the size at which autovacuum would do it, and plans depend on it.
 analyze users.country, users.currency, users.language, users.billing_plan, users.account_group,
   users.group_quota;
+\ir views.sql
 \ir contract.sql
 \ir admin.sql
 \ir role.sql
