@@ -426,5 +426,45 @@ $$;
 comment on function users_admin.purge_idempotency is
   'Delete the records of Idempotency-Keys that mean nothing any more, as users_admin.purge_tokens does tokens.';
 
+-- What PostgreSQL's log gets
+
+create or replace function users_admin.logged_roles() returns table (role text)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with setting (name) as (values ('log_parameter_max_length'), ('log_parameter_max_length_on_error'), ('log_statement'),
+    ('log_min_duration_statement'), ('log_min_duration_sample'), ('log_transaction_sample_rate')),
+  client (oid, name) as (
+    select oid, rolname from pg_roles
+    where rolcanlogin and not rolsuper and has_schema_privilege(oid, 'users_api', 'usage')
+      and oid <> (select nspowner from pg_namespace where nspname = 'users_api')
+  ),
+  -- the role's own settings win over the database's, and those for both over either
+  effective (role, name, value) as (
+    select client.name, setting.name, coalesce((
+        select split_part(entry, '=', 2) from pg_db_role_setting, unnest(setconfig) as entry
+        where setrole in (client.oid, 0)
+          and setdatabase in (0, (select oid from pg_database where datname = current_database()))
+          and split_part(entry, '=', 1) = setting.name
+        order by setrole = 0, setdatabase = 0
+        limit 1),
+      (select reset_val from pg_settings where name = setting.name))
+    from client, setting
+  ),
+  client_setting (role, settings) as (
+    select role, jsonb_object_agg(name, value) from effective group by role
+  )
+  select role from client_setting
+  where settings ->> 'log_parameter_max_length_on_error' !~ '^0'
+    or settings ->> 'log_parameter_max_length' !~ '^0' and (
+      settings ->> 'log_statement' = 'all'
+      or settings ->> 'log_min_duration_statement' !~ '^-'
+      or settings ->> 'log_min_duration_sample' !~ '^-'
+      or settings ->> 'log_transaction_sample_rate' !~ '^0(\.0*)?$')
+  order by role
+$$;
+comment on function users_admin.logged_roles is
+  'Roles that may use the API''s functions and whose parameters, which hold what clients send, PostgreSQL logs: with '
+  'statements or with errors.';
+
 -- PostgreSQL lets everybody execute a new function.
 revoke execute on all functions in schema users_admin from public;

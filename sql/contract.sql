@@ -2,7 +2,9 @@
 -- Who has user tables already brings views and functions of these names over them, in place of
 -- tables.sql, views.sql and this file.
 --
--- Running this again replaces the functions, for which no table is locked.
+-- Every upgrade runs this again, for which no table is locked, and while the module of the release
+-- before still calls what it knows. So a function whose parameters or result change is a new one, an
+-- overload, and the old one stays for one release.
 --
 -- There are no advisory locks and no session state, so it runs behind any pooler. Functions
 -- run with their owner's rights, and their search_path is fixed since they do.
@@ -82,8 +84,6 @@ comment on function users.merged_labels is
 
 -- PATCH
 
--- It knew no nonce before; who calls it as before gets one.
-drop function if exists users_api.update_account(bigint, jsonb, jsonb, text[], boolean);
 create or replace function users_api.update_account(
   p_user_id bigint, p_fields jsonb, p_request jsonb, p_if_match text[], p_store boolean,
   p_nonce uuid default gen_random_uuid())
@@ -418,9 +418,7 @@ comment on function users_api.register_account is
 
 -- Tokens
 
--- It returned nothing before, and "replace" can't change that.
-drop function if exists users_api.issue_token(bigint, bigint, bytea, text[], timestamptz);
-create function users_api.issue_token(
+create or replace function users_api.issue_token(
   p_application_id bigint, p_user_id bigint, p_digest bytea, p_scopes text[], p_expires_at timestamptz)
 returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp

@@ -44,3 +44,21 @@ grant select on users_api.application, users_api.token, users_api.credential, us
 grant execute on function users_api.entity_tag, users_api.update_account, users_api.register_account,
   users_api.issue_token, users_api.revoke_token, users_api.introspect_token
   to mod_users;
+
+-- Nobody but its owner makes functions in "public", which is on everybody's search_path. So it is in
+-- databases made by PostgreSQL 15; those that came from an earlier one have it open.
+do $$
+begin
+  if exists (
+    select from pg_namespace, aclexplode(nspacl) as acl
+    where nspname = 'public' and grantee = 0 and privilege_type = 'CREATE'
+  ) then
+    if (select pg_has_role(nspowner, 'USAGE') from pg_namespace where nspname = 'public') then
+      revoke create on schema public from public;
+    else
+      raise warning 'everybody may create functions in the schema public of this database'
+        using hint = 'As its owner: revoke create on schema public from public';
+    end if;
+  end if;
+end
+$$;

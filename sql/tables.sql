@@ -1,36 +1,25 @@
--- The tables of a stand-alone installation. The module never reads them: it knows only the
--- views and functions of contract.sql.
+-- The tables of a stand-alone installation, in an empty database; sql/migrations turns those of an
+-- earlier version into these. The module never reads them: it knows only the views and functions of
+-- views.sql and contract.sql. Parts of the answer to GET are generated columns: see document.sql.
 --
 -- Foreign keys that cascade have an index on their columns. Those to reference data have
 -- none: its rows are hardly ever deleted, and each index would slow every registration.
 
-create schema if not exists users;
-comment on schema users is
-  'Accounts of the hosting panel. Owned by its administrators; the web server sees users_api only.';
+create table users.migration (
+  name text primary key,
+  digest bytea check (octet_length(digest) = 32),
+  applied_at timestamptz not null default now()
+);
+comment on table users.migration is
+  'What has been run here of sql/migrations, for usersctl database status and upgrade; and one row, "functions", for '
+  'what every upgrade runs again.';
+comment on column users.migration.digest is
+  'SHA-256 of the functions, by which a later version tells that its own differ; null: not known';
 
--- Parts of the answer to GET are kept where their data is, as generated columns: a read then only
--- puts them together, which costs a third of rendering them, and they can't be out of date.
--- A generated column wants immutable functions. These are, though to_json() and to_char() are
--- not for every type that they take.
-
-create or replace function users.json(p_value text) returns text
-language sql immutable parallel safe
-as $$ select coalesce(to_json(p_value)::text, 'null') $$;
-comment on function users.json(text) is 'A text in JSON (RFC 8259), or null.';
-
-create or replace function users.json(p_value timestamptz) returns text
-language sql immutable strict parallel safe
-as $$ select to_char(p_value at time zone 'UTC', '"\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\""') $$;
-comment on function users.json(timestamptz) is 'A time in JSON: UTC, milliseconds (RFC 3339).';
-
-create or replace function users.services(p_usage jsonb) returns text
-language sql immutable parallel safe
-as $$
-  select string_agg(users.json(name) || ':' || coalesce((p_usage ->> name)::bigint, 0), ',' order by place)
-  from unnest(array['projects', 'containers', 'container_services', 'container_images',
-    'container_registries', 'dns_zones']) with ordinality as service (name, place)
-$$;
-comment on function users.services is 'The members of "services" for an account''s usage.';
+-- The tables below are what these make of an earlier version's.
+insert into users.migration (name) values
+  ('001-migration'),
+  ('functions');
 
 -- Reference data
 
@@ -70,7 +59,7 @@ create table users.billing_plan (
 );
 comment on table users.billing_plan is 'Billing plans; administrators choose the ids.';
 
-insert into users.billing_plan (id, name) values (1, 'default') on conflict do nothing;
+insert into users.billing_plan (id, name) values (1, 'default');
 
 create table users.account_group (
   id integer primary key,
@@ -91,18 +80,11 @@ comment on column users.group_quota.kind is 'the name in the API, such as cr';
 comment on column users.group_quota.counter is
   'which of account.usage is held against the quota, such as container_registries; null: that of the kind''s name';
 
--- The defaults come with the default group, once: an administrator who removes a quota
--- does not get it back with the next upgrade.
-with default_group as (
-  insert into users.account_group (id, name) values (1, 'default')
-  on conflict do nothing
-  returning id
-)
-insert into users.group_quota (group_id, kind, quota, counter)
-select id, kind, quota, counter
-from default_group,
-  (values ('containers', 250, null), ('cr', 20, 'container_registries'), ('dns_zones', 250, null))
-    as defaults (kind, quota, counter);
+insert into users.account_group (id, name) values (1, 'default');
+insert into users.group_quota (group_id, kind, quota, counter) values
+  (1, 'containers', 250, null),
+  (1, 'cr', 20, 'container_registries'),
+  (1, 'dns_zones', 250, null);
 
 -- Who calls
 
@@ -113,10 +95,9 @@ create table users.application (
   secret_digest bytea not null check (octet_length(secret_digest) = 32),
   scopes text[] not null default '{}',
   created_at timestamptz not null default now(),
-  revoked_at timestamptz
+  revoked_at timestamptz,
+  default_scopes text[] check (default_scopes <@ scopes)
 );
-alter table users.application
-  add column if not exists default_scopes text[] check (default_scopes <@ scopes);
 comment on table users.application is 'OAuth 2.0 clients (RFC 6749 section 2).';
 comment on column users.application.secret_digest is 'SHA-256 of the client secret';
 comment on column users.application.scopes is 'what it may get a token for in its own name (client credentials)';

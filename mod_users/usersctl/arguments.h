@@ -22,6 +22,7 @@ typedef enum {
     USERS_ARG_OLDER_THAN,
     USERS_ARG_BATCH,
     USERS_ARG_LIMIT,
+    USERS_ARG_SQL,
     USERS_ARG_HANDLE,
     USERS_ARG_NAME,
     USERS_ARG_DIGEST, /* of a secret; made, never given */

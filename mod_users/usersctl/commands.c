@@ -2,6 +2,7 @@
 
 #include "core/credential.h"
 #include "usersctl/database.h"
+#include "usersctl/migrate.h"
 
 #include <apr_strings.h>
 #include <stdio.h>
@@ -255,5 +256,21 @@ const users_command users_commands[] = {
      .optional = USERS_BIT(USERS_ARG_OLDER_THAN) | USERS_BIT(USERS_ARG_BATCH),
      .summary = "delete dead tokens, and records of Idempotency-Keys older than 24 hours",
      .run = purge},
+    {.noun = "database",
+     .verb = "install",
+     .optional = USERS_BIT(USERS_ARG_SQL),
+     .summary = "make everything that the API needs, in a database that has none of it",
+     .run = users_migrate_install},
+    {.noun = "database",
+     .verb = "upgrade",
+     .optional = USERS_BIT(USERS_ARG_SQL),
+     .summary = "turn the database of an earlier version into this one's, while the API works",
+     .run = users_migrate_upgrade},
+    {.noun = "database",
+     .verb = "status",
+     .optional = USERS_BIT(USERS_ARG_SQL),
+     .summary =
+         "show what the database has had and what an upgrade would run; 1: there is something",
+     .run = users_migrate_status},
     {.noun = NULL},
 };

@@ -89,7 +89,8 @@ static users_exit complain(const PGconn *db, const PGresult *result)
     }
     if (strcmp(sqlstate, "3F000") == 0 || strcmp(sqlstate, "42883") == 0) {
         return users_output_complain(USERS_EXIT_FAILED,
-                                     "%s: the database \"%s\" needs this version's sql/install.sql",
+                                     "%s: the database \"%s\" is not of this version: see "
+                                     "usersctl database status",
                                      message, PQdb(db));
     }
     return users_output_complain(USERS_EXIT_FAILED, "%s", message);

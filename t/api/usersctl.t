@@ -60,11 +60,11 @@ subtest 'the manual page and --help tell the same' => sub {
     is $error,  '', '... without a complaint';
     my ($commands, $options) = $help =~ /^Commands:\n(.*)^Options:\n(.*)/ms;
     my @commands = $commands =~ /^  (\S.*)$/mg;
-    is scalar @commands, 15, 'it has the commands';
+    is scalar @commands, 18, 'it has the commands';
     like $manual, qr/^ +\Q$_\E$/m, "the page has '$_'" for @commands;
     my @known  = $manual =~ /^       ([a-z]+(?: [a-z]+)?(?: [A-Z_]+)?(?: \[?--.*)?)$/mg;
     my %listed = map { $_ => 1 } @commands;
-    is_deeply [grep { /^(?:application|token|credential|user|purge)\b/ && !$listed{$_} } @known],
+    is_deeply [grep { /^(?:application|token|credential|user|purge|database)\b/ && !$listed{$_} } @known],
         [], 'and no other';
 
     my %in_help = map { $_ => 1 } $options =~ /^  (--[a-z-]+(?: [A-Z]+)?)/mg;
@@ -197,7 +197,7 @@ subtest 'a database that fails is 3' => sub {
     refuses(3, qr/timeout expired/, qw(user show 1 --db),
         "host=127.0.0.1 port=$port connect_timeout=2");
     refuses(3, qr/database "nowhere" does not exist/, qw(user show 1 --db nowhere));
-    refuses(3, qr/"postgres" needs this version's sql\/install\.sql/, qw(user show 1 --db postgres));
+    refuses(3, qr/"postgres" is not of this version: see usersctl database status/, qw(user show 1 --db postgres));
     my $before = data();
     my ($status, $output, $error) =
         run(['/bin/sh', '-c', '"$0" application add full >/dev/full', $PROGRAM], "$dir/full");

@@ -2,8 +2,6 @@
 # first try, while that is under way, and where the first try comes last.
 
 use v5.36;
-use Cwd            qw(abs_path);
-use File::Basename qw(dirname);
 use Users::Test;
 use Users::Test::Session;
 
@@ -267,22 +265,6 @@ subtest 'another token of the same digest' => sub {
         is $server->sql(issue('taken', $case{$name}->%*)), 'f', "$name: is none";
     }
     is token('taken'), $before, 'the one that is there stays as it was';
-};
-
-subtest 'a database without nonces is upgraded' => sub {
-    my $source = $ENV{USERS_SRCDIR} // abs_path(dirname(__FILE__) . '/../..');
-    my $old    = 'users_api.update_account(bigint, jsonb, jsonb, text[], boolean)';
-    $server->sql(<<~SQL);
-        drop table users.change;
-        drop function users_api.update_account;
-        create function $old returns table (outcome text, faults jsonb, document json)
-          language sql as 'select null::text, null::jsonb, null::json';
-        SQL
-    $server->sql("\\i $source/sql/install.sql");
-    is $server->sql(update(nonce(), 'Hoorn')), 'updated|Hoorn', 'it knows nonces then';
-    is $server->sql(<<~SQL), 'updated', 'and who has not been upgraded need not give one';
-        select outcome from users_api.update_account(1, '{"city":"Edam"}', '{}', null, true)
-        SQL
 };
 
 done_testing;

@@ -1,0 +1,2 @@
+--! index users.account_nickname
+create index concurrently account_nickname on users.account (nickname);
