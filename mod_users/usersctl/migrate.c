@@ -1,224 +1,39 @@
 #include "usersctl/migrate.h"
 
-#include "usersctl/database.h"
-#include "usersctl/scripts.h"
+#include "usersctl/runner.h"
 
 #include <apr_strings.h>
-#include <apr_time.h>
 #include <string.h>
 
 #define FUNCTIONS     "functions" /* the row of users.migration for what every upgrade runs */
 #define OLDEST_SERVER 150000      /* as PQserverVersion() counts */
-#define LOCK_TIMEOUT  "100ms"     /* the API waits no longer behind us */
-#define PAUSE         apr_time_from_sec(1)   /* before a lock is asked for again */
-#define PATIENCE      apr_time_from_sec(600) /* for all of that */
+#define PATIENCE      apr_time_from_sec(600) /* with locks */
 
 /* The SQL of this version, beside the database that it is for. */
 typedef struct {
     users_invocation *invocation;
-    PGconn *db;
+    users_runner runner;
     apr_array_header_t *migrations; /* users_script */
     apr_array_header_t *repeated;   /* users_script */
     const char *digest;             /* of those */
-    const char *owner;              /* of the tables, quoted; NULL: there are none */
-    apr_time_t patience;            /* apr_time_now(): until then locks are waited for */
-    bool told;                      /* of somebody who holds a lock */
 } migration;
-
-/* How an attempt ended. */
-typedef enum {
-    ATTEMPT_DONE,
-    ATTEMPT_BUSY, /* it could not have a lock; nothing has changed */
-    ATTEMPT_FAILED
-} attempt_status;
-
-/* Statements */
-
-static attempt_status complain(const migration *m, const char *name, const PGresult *result)
-{
-    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-
-    users_output_complain(USERS_EXIT_FAILED, "%s: %s%s%s", name,
-                          message ? message : PQerrorMessage(m->db), hint ? ". " : "",
-                          hint ? hint : "");
-    return ATTEMPT_FAILED;
-}
-
-/* Run SQL, of which name tells what it is. Complains where that fails for another reason. */
-static attempt_status run(const migration *m, const char *name, const char *sql)
-{
-    PGresult *result = PQexec(m->db, sql);
-    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    attempt_status status = ATTEMPT_DONE;
-
-    if (PQresultStatus(result) != PGRES_COMMAND_OK && PQresultStatus(result) != PGRES_TUPLES_OK) {
-        bool busy = state && (strcmp(state, "55P03") == 0 || strcmp(state, "40P01") == 0);
-
-        status = busy ? ATTEMPT_BUSY : complain(m, name, result);
-    }
-    PQclear(result);
-    return status;
-}
-
-/* One value of one row, in memory of the invocation; NULL for null, and where it failed. */
-static const char *query(const migration *m, const char *sql)
-{
-    PGresult *result = PQexec(m->db, sql);
-    const char *value = NULL;
-
-    if (PQresultStatus(result) != PGRES_TUPLES_OK) {
-        complain(m, "database", result);
-    } else if (PQntuples(result) > 0 && !PQgetisnull(result, 0, 0)) {
-        value = apr_pstrdup(m->invocation->pool, PQgetvalue(result, 0, 0));
-    }
-    PQclear(result);
-    return value;
-}
-
-/* digest: NULL for a migration, which is what it was when it was run. */
-static const char *record(const migration *m, const char *name, const char *digest)
-{
-    return apr_psprintf(m->invocation->pool,
-                        "insert into users.migration (name, digest) values ('%s', %s%s%s)"
-                        " on conflict (name) do update"
-                        " set digest = excluded.digest, applied_at = excluded.applied_at",
-                        name, digest ? "'\\x" : "", digest ? digest : "null", digest ? "'" : "");
-}
-
-/* Attempts */
-
-/* The scripts, and the statement after them, in one transaction. */
-static attempt_status attempt(const migration *m, const char *name,
-                              const apr_array_header_t *scripts, const char *last)
-{
-    attempt_status status = run(m, name, "begin; set local lock_timeout = '" LOCK_TIMEOUT "'");
-
-    for (int i = 0; status == ATTEMPT_DONE && i < scripts->nelts; i++) {
-        const users_script *script = &APR_ARRAY_IDX(scripts, i, users_script);
-
-        if (m->owner) {
-            status = run(m, name,
-                         script->owner
-                             ? apr_pstrcat(m->invocation->pool, "set local role ", m->owner, NULL)
-                             : "reset role");
-        }
-        if (status == ATTEMPT_DONE) {
-            status = run(m, script->name, script->text);
-        }
-    }
-    if (status == ATTEMPT_DONE) {
-        status = run(m, name, last);
-    }
-    if (status == ATTEMPT_DONE) {
-        return run(m, name, "commit");
-    }
-    PQclear(PQexec(m->db, "rollback"));
-    return status;
-}
-
-static attempt_status drop_invalid(const migration *m, const char *index)
-{
-    apr_pool_t *pool = m->invocation->pool;
-    const char *invalid =
-        query(m, apr_psprintf(pool,
-                              "select 1 from pg_index where indexrelid = to_regclass('%s')"
-                              " and not indisvalid",
-                              index));
-
-    return invalid ? run(m, index, apr_psprintf(pool, "drop index concurrently %s", index))
-                   : ATTEMPT_DONE;
-}
-
-/*
- * What commits by itself. To build an index takes no lock that anybody waits behind, but waits
- * itself for each transaction that is older: no time-out counts there.
- */
-static attempt_status attempt_alone(const migration *m, const users_script *script)
-{
-    attempt_status status = ATTEMPT_DONE;
-
-    if (m->owner) {
-        status =
-            run(m, script->name, apr_pstrcat(m->invocation->pool, "set role ", m->owner, NULL));
-    }
-    if (status == ATTEMPT_DONE && script->index) {
-        status = drop_invalid(m, script->index);
-    }
-    if (status == ATTEMPT_DONE && !script->index) {
-        status = run(m, script->name, "set lock_timeout = '" LOCK_TIMEOUT "'");
-    }
-    if (status == ATTEMPT_DONE) {
-        status = run(m, script->name, script->text);
-    }
-    if (status == ATTEMPT_DONE) {
-        status = run(m, script->name, record(m, script->name, NULL));
-    }
-    PQclear(PQexec(m->db, "reset lock_timeout; reset role"));
-    return status;
-}
-
-/* Tell once who may be in the way: the oldest transaction that holds a lock on our tables. */
-static void tell_who_is_in_the_way(migration *m, const char *name)
-{
-    const char *who =
-        query(m, "select format('process %s (%s of %s), in a transaction since %s', pid,"
-                 " coalesce(nullif(application_name, ''), 'an unnamed program'), usename,"
-                 " date_trunc('second', xact_start))"
-                 " from pg_stat_activity where pid <> pg_backend_pid() and exists ("
-                 "select from pg_locks join pg_class on pg_class.oid = relation"
-                 " where pg_locks.pid = pg_stat_activity.pid and granted"
-                 " and relnamespace in (select oid from pg_namespace where nspname ~ '^users'))"
-                 " order by xact_start limit 1");
-
-    if (!m->told) {
-        users_output_complain(USERS_EXIT_DONE, "%s waits for a lock%s%s", name,
-                              who ? " held by " : "", who ? who : "");
-    }
-    m->told = true;
-}
-
-/* script: one that is not run in a transaction; NULL: scripts are, and the statement last. */
-static users_exit persevere(migration *m, const char *name, const users_script *script,
-                            const apr_array_header_t *scripts, const char *last)
-{
-    for (;;) {
-        attempt_status status = script ? attempt_alone(m, script) : attempt(m, name, scripts, last);
-
-        if (users_database_interrupted() || status == ATTEMPT_FAILED) {
-            return USERS_EXIT_FAILED;
-        }
-        if (status == ATTEMPT_DONE) {
-            return USERS_EXIT_DONE;
-        }
-        if (apr_time_now() > m->patience) {
-            return users_output_complain(USERS_EXIT_FAILED,
-                                         "%s could not have a lock in time: "
-                                         "what was done before it stays, and an upgrade goes on "
-                                         "with it",
-                                         name);
-        }
-        tell_who_is_in_the_way(m, name);
-        apr_sleep(PAUSE);
-    }
-}
 
 /* What the database is */
 
 static users_exit check_server(const migration *m)
 {
-    const char *encoding = PQparameterStatus(m->db, "server_encoding");
+    const char *encoding = PQparameterStatus(m->runner.db, "server_encoding");
 
-    if (PQserverVersion(m->db) < OLDEST_SERVER) {
+    if (PQserverVersion(m->runner.db) < OLDEST_SERVER) {
         return users_output_complain(USERS_EXIT_REFUSED,
                                      "mod_users needs PostgreSQL 15 or later, not %s",
-                                     PQparameterStatus(m->db, "server_version"));
+                                     PQparameterStatus(m->runner.db, "server_version"));
     }
     if (!encoding || strcmp(encoding, "UTF8") != 0) {
         return users_output_complain(USERS_EXIT_REFUSED,
                                      "mod_users needs a database in UTF-8, not %s: createdb "
                                      "--encoding=UTF8 --template=template0 %s",
-                                     encoding ? encoding : "?", PQdb(m->db));
+                                     encoding ? encoding : "?", PQdb(m->runner.db));
     }
     return USERS_EXIT_DONE;
 }
@@ -229,8 +44,10 @@ static users_exit open_migration(migration *m, users_invocation *invocation)
     const char *directory = invocation->values[USERS_ARG_SQL];
     users_exit status;
 
-    *m = (migration){.invocation = invocation, .db = invocation->db};
-    m->patience = apr_time_now() + PATIENCE;
+    *m = (migration){.invocation = invocation,
+                     .runner = {.pool = invocation->pool,
+                                .db = invocation->db,
+                                .patience = apr_time_now() + PATIENCE}};
     status = check_server(m);
     if (status == USERS_EXIT_DONE) {
         status = users_scripts_read_migrations(invocation->pool, directory, &m->migrations);
@@ -239,16 +56,16 @@ static users_exit open_migration(migration *m, users_invocation *invocation)
         status = users_scripts_read_repeated(invocation->pool, directory, &m->repeated, &m->digest);
     }
     /* names are qualified; nothing that lies elsewhere is to be found in their place */
-    if (status == USERS_EXIT_DONE && run(m, "database",
-                                         "set search_path = pg_catalog, pg_temp; "
-                                         "set statement_timeout = 0; "
-                                         "set client_min_messages = warning") != ATTEMPT_DONE) {
-        status = USERS_EXIT_FAILED;
+    if (status == USERS_EXIT_DONE) {
+        status = users_runner_execute(&m->runner, "set search_path = pg_catalog, pg_temp; "
+                                                  "set statement_timeout = 0; "
+                                                  "set client_min_messages = warning");
     }
     if (status == USERS_EXIT_DONE) {
-        m->owner = query(m, "select quote_ident(rolname) from pg_roles join pg_class"
-                            " on relowner = pg_roles.oid where pg_class.oid ="
-                            " to_regclass('users.account')");
+        m->runner.owner =
+            users_runner_query(&m->runner, "select quote_ident(rolname) from pg_roles join pg_class"
+                                           " on relowner = pg_roles.oid where pg_class.oid ="
+                                           " to_regclass('users.account')");
     }
     return status;
 }
@@ -258,11 +75,11 @@ static users_exit open_existing(migration *m, users_invocation *invocation)
 {
     users_exit status = open_migration(m, invocation);
 
-    if (status == USERS_EXIT_DONE && !m->owner) {
+    if (status == USERS_EXIT_DONE && !m->runner.owner) {
         return users_output_complain(USERS_EXIT_REFUSED,
                                      "the database \"%s\" has no tables of mod_users: usersctl "
                                      "database install makes them",
-                                     PQdb(m->db));
+                                     PQdb(m->runner.db));
     }
     return status;
 }
@@ -273,7 +90,7 @@ static PGresult *read_state(const migration *m, bool json)
     apr_pool_t *pool = m->invocation->pool;
     const char *names = "";
     const char *parameters[2];
-    bool noted = query(m, "select to_regclass('users.migration')") != NULL;
+    bool noted = users_runner_query(&m->runner, "select to_regclass('users.migration')") != NULL;
     const char *sql = apr_psprintf(
         pool,
         "select %s from (select coalesce(known.name, noted.name) as name, case"
@@ -295,7 +112,7 @@ static PGresult *read_state(const migration *m, bool json)
     }
     parameters[0] = apr_pstrcat(pool, "{", names, FUNCTIONS "}", NULL);
     parameters[1] = m->digest;
-    return PQexecParams(m->db, sql, 2, NULL, parameters, NULL, NULL, 0);
+    return PQexecParams(m->runner.db, sql, 2, NULL, parameters, NULL, NULL, 0);
 }
 
 /* Is there a row in this state? */
@@ -317,7 +134,7 @@ static PGresult *read_states(const migration *m)
     if (PQresultStatus(states) == PGRES_TUPLES_OK) {
         return states;
     }
-    complain(m, "database", states);
+    users_runner_complain(&m->runner, "database", states);
     PQclear(states);
     return NULL;
 }
@@ -328,7 +145,7 @@ static users_exit print_state(const migration *m)
     PGresult *state = read_state(m, json);
 
     if (PQresultStatus(state) != PGRES_TUPLES_OK) {
-        complain(m, "database", state);
+        users_runner_complain(&m->runner, "database", state);
         PQclear(state);
         return USERS_EXIT_FAILED;
     }
@@ -345,8 +162,10 @@ static users_exit print_state(const migration *m)
 static void warn_of_log(const migration *m)
 {
     const char *roles =
-        query(m, "select to_regprocedure('users_admin.logged_roles()')")
-            ? query(m, "select string_agg(quote_ident(role), ', ') from users_admin.logged_roles()")
+        users_runner_query(&m->runner, "select to_regprocedure('users_admin.logged_roles()')")
+            ? users_runner_query(
+                  &m->runner,
+                  "select string_agg(quote_ident(role), ', ') from users_admin.logged_roles()")
             : NULL;
 
     if (roles) {
@@ -379,44 +198,36 @@ users_exit users_migrate_install(users_invocation *invocation)
     if (status != USERS_EXIT_DONE) {
         return status;
     }
-    if (query(&m, "select to_regnamespace('users')")) {
+    if (users_runner_query(&m.runner, "select to_regnamespace('users')")) {
         return users_output_complain(USERS_EXIT_REFUSED,
                                      "the database \"%s\" has a schema \"users\" already: usersctl "
                                      "database upgrade turns that of an earlier version into this "
                                      "one's",
-                                     PQdb(m.db));
+                                     PQdb(m.runner.db));
     }
     status =
         users_scripts_read_install(invocation->pool, invocation->values[USERS_ARG_SQL], &scripts);
     if (status == USERS_EXIT_DONE) {
-        status = persevere(&m, "database install", NULL, scripts, record(&m, FUNCTIONS, m.digest));
+        status = users_runner_run_together(&m.runner, FUNCTIONS, scripts, m.digest);
     }
     /* small tables, which autovacuum leaves alone, though plans depend on them */
-    if (status == USERS_EXIT_DONE &&
-        run(&m, "analyze",
-            "analyze users.country, users.currency, users.language, "
-            "users.billing_plan, users.account_group, users.group_quota") != ATTEMPT_DONE) {
-        status = USERS_EXIT_FAILED;
+    if (status == USERS_EXIT_DONE) {
+        status = users_runner_execute(&m.runner,
+                                      "analyze users.country, users.currency, users.language, "
+                                      "users.billing_plan, users.account_group, users.group_quota");
     }
     return status == USERS_EXIT_DONE ? print_outcome(&m) : status;
 }
 
+/* The states of migrations come first, in their order. */
 static users_exit run_pending(migration *m, const PGresult *states)
 {
     users_exit status = USERS_EXIT_DONE;
 
     for (int i = 0; status == USERS_EXIT_DONE && i < m->migrations->nelts; i++) {
-        const users_script *script = &APR_ARRAY_IDX(m->migrations, i, users_script);
-        apr_array_header_t *one;
-
-        if (strcmp(PQgetvalue(states, i, 1), "pending") != 0) {
-            continue;
+        if (strcmp(PQgetvalue(states, i, 1), "pending") == 0) {
+            status = users_runner_run(&m->runner, &APR_ARRAY_IDX(m->migrations, i, users_script));
         }
-        one = apr_array_make(m->invocation->pool, 1, sizeof(*script));
-        APR_ARRAY_PUSH(one, users_script) = *script;
-        m->told = false;
-        status = persevere(m, script->name, script->transaction ? NULL : script, one,
-                           record(m, script->name, NULL));
     }
     return status;
 }
@@ -431,7 +242,8 @@ users_exit users_migrate_upgrade(users_invocation *invocation)
     if (status != USERS_EXIT_DONE) {
         return status;
     }
-    alone = query(&m, "select nullif(pg_try_advisory_lock(hashtext('usersctl database')), false)");
+    alone = users_runner_query(
+        &m.runner, "select nullif(pg_try_advisory_lock(hashtext('usersctl database')), false)");
     if (!alone) {
         return users_output_complain(USERS_EXIT_REFUSED, "another usersctl upgrades this database");
     }
@@ -448,8 +260,7 @@ users_exit users_migrate_upgrade(users_invocation *invocation)
     }
     PQclear(states);
     if (status == USERS_EXIT_DONE) {
-        m.told = false;
-        status = persevere(&m, FUNCTIONS, NULL, m.repeated, record(&m, FUNCTIONS, m.digest));
+        status = users_runner_run_together(&m.runner, FUNCTIONS, m.repeated, m.digest);
     }
     return status == USERS_EXIT_DONE ? print_outcome(&m) : status;
 }
