@@ -37,6 +37,19 @@ static bool holds_password(const char *conninfo)
     return found;
 }
 
+/* What the database says besides: on a line like ours, where libpq would write its own. */
+static void print_notice(void *unused, const PGresult *result)
+{
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+    bool warning = severity && strcmp(severity, "WARNING") == 0;
+
+    (void)unused;
+    users_output_complain(USERS_EXIT_DONE, "%s: %s%s%s", warning ? "warning" : "notice",
+                          message ? message : "no message", hint ? ". " : "", hint ? hint : "");
+}
+
 users_exit users_database_connect(PGconn **db, const char *conninfo)
 {
     const char *keywords[] = {"dbname", "client_encoding", "fallback_application_name", NULL};
@@ -59,11 +72,12 @@ users_exit users_database_connect(PGconn **db, const char *conninfo)
         PQfinish(connection);
         return USERS_EXIT_FAILED;
     }
+    PQsetNoticeReceiver(connection, print_notice, NULL);
     to_cancel = PQgetCancel(connection);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     *db = connection;
-    return USERS_EXIT_DONE;
+    return users_database_run(connection, "set client_min_messages = notice");
 }
 
 /* What admin.sql refuses has a SQLSTATE of class 22 or 23, or P0002. */

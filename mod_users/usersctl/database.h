@@ -9,8 +9,9 @@
 
 /*
  * Connect. conninfo: a conninfo string, a URI or a database's name; NULL: what libpq's
- * environment says. From then on SIGINT and SIGTERM cancel the statement that runs. Complains
- * where it fails, and *db is then NULL.
+ * environment says. From then on SIGINT and SIGTERM cancel the statement that runs, and warnings
+ * and notices of the database go to standard error. Complains where it fails. The caller closes *db
+ * by PQfinish() in any case; it may be NULL.
  */
 users_exit users_database_connect(PGconn **db, const char *conninfo);
 

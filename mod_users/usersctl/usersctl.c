@@ -212,9 +212,9 @@ static users_exit run(users_invocation *invocation)
     }
     if (status == USERS_EXIT_DONE) {
         status = invocation->command->run(invocation);
-        if (users_database_interrupted()) {
-            users_output_complain(status, "interrupted");
-        }
+    }
+    if (users_database_interrupted()) {
+        users_output_complain(status, "interrupted");
     }
     PQfinish(invocation->db);
     return status;

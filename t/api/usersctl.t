@@ -397,6 +397,30 @@ subtest 'lists have a limit, and say so' => sub {
     unlike((usersctl(qw(application list)))[1], qr/secret|digest/, 'no digest of a secret is shown');
 };
 
+subtest 'what the database warns of is told on standard error' => sub {
+    $server->sql(<<~'SQL');
+        create function public.warn() returns trigger language plpgsql as $$
+        begin
+          raise warning E'look\x1b out' using hint = 'Go home';
+          raise notice 'there is news';
+          raise log 'nobody sees this';
+          return new;
+        end $$;
+        create trigger warn before update on users.account
+          for each row execute function public.warn();
+        SQL
+    my $lines = "usersctl: warning: look\\x1b out. Go home\nusersctl: notice: there is news\n";
+    for my $options ('', '-c client_min_messages=error') {
+        local $ENV{PGOPTIONS} = $options;
+        my ($status, $output, $error) = usersctl(qw(--json user suspend 1));
+        is_deeply [$status, JSON::PP->new->decode($output)->{outcome}], [0, 'suspended'],
+            "it is done, with PGOPTIONS '$options'";
+        is $error, $lines, '... and a line each';
+        usersctl(qw(user resume 1));
+    }
+    $server->sql('drop function public.warn() cascade');
+};
+
 # ---- Who sees what ---------------------------------------------------------------------------
 
 subtest 'no secret is in the arguments, the environment or the log' => sub {
