@@ -2,6 +2,7 @@
 
 #include "core/scope.h"
 
+#include <apr_strings.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 
 #define TEXT_MAX   255 /* octets */
 #define SECRET_MIN 20  /* characters: SHA-256 alone protects nothing that can be guessed */
+#define YEAR       APR_INT64_C(31536000) /* seconds */
 
 static bool has_length(const char *text, size_t min, size_t max)
 {
@@ -57,13 +59,24 @@ static bool is_client_id(const char *text)
     return has_length(text, 1, TEXT_MAX) && is_printable(text, '!');
 }
 
-/* PostgreSQL reads these as intervals as they are. */
+/* PostgreSQL reads these as intervals as they are. Beyond 100 years its calendar may end. */
 static bool is_duration(const char *text)
 {
+    static const struct {
+        char unit;
+        apr_int64_t seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 604800}, {'y', YEAR}};
     size_t digits = strspn(text, DIGITS);
 
-    return digits > 0 && digits <= 6 && text[0] != '0' && text[digits] &&
-           strchr("smhdwy", text[digits]) && text[digits + 1] == '\0';
+    if (digits == 0 || digits > 10 || text[0] == '0' || strlen(text) != digits + 1) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++) {
+        if (text[digits] == units[i].unit) {
+            return apr_atoi64(text) <= 100 * YEAR / units[i].seconds;
+        }
+    }
+    return false;
 }
 
 static bool is_count(const char *text)
@@ -102,7 +115,7 @@ bool users_argument_is_hash(const char *text)
 
 #define CLIENT_ID_WANTED "1 to 255 characters of printable ASCII without spaces"
 #define SCOPES_WANTED    "words of printable ASCII with one space between them"
-#define DURATION_WANTED  "a number and one of s, m, h, d, w, y, such as 30d"
+#define DURATION_WANTED  "a number and one of s, m, h, d, w, y, such as 30d, and at most 100y"
 #define COUNT_WANTED     "a number from 1 to 1000000"
 
 const users_argument_kind users_arguments[USERS_ARG_COUNT] = {

@@ -190,8 +190,11 @@ static users_exit check_values(users_invocation *invocation)
         if (!value) {
             invocation->values[argument] = kind->initial;
         } else if (kind->accepts && !kind->accepts(value)) {
-            return users_output_complain(USERS_EXIT_USAGE, "%s \"%s\" must be %s", kind->operand,
-                                         value, kind->wanted);
+            bool option = argument != invocation->command->operand;
+
+            return users_output_complain(USERS_EXIT_USAGE, "%s%s%s%s \"%s\" must be %s",
+                                         option ? "--" : "", option ? kind->option : "",
+                                         option ? " " : "", kind->operand, value, kind->wanted);
         }
     }
     return USERS_EXIT_DONE;

@@ -106,8 +106,11 @@ subtest 'a command line that is wrong is 2, and needs no database' => sub {
         [qr/SCOPES "a\\b" must be words/,           @issue, 'a\\b'],
         [qr/SCOPES "a\\x09b" must be words|SCOPES "a b" must be words/, @issue, "a\tb"],
         [qr/SCOPES "ä" must be words/,              @issue, 'ä'],
-        (map { [qr/DURATION "$_" must be a number/, @issue, 'a', '--expires', $_] }
-            '', qw(0d 30 d 30x 1.5d -1d 1234567d)),
+        (map {
+            my ($duration, $wanted) = ($_, qr/DURATION "$_" must be a number .* at most 100y/);
+            map { [qr/--$_->[-1] $wanted/, @$_[0 .. $#$_ - 1], "--$_->[-1]", $duration] }
+                [@issue, qw(a expires)], [qw(purge older-than)];
+        } '', qw(0 0d 30 d 30x 1.5d -1d 1dd 101y 36501d 3153600001s 99999999999999999999s)),
         (map { [qr/ROWS "$_" must be a number from 1 to 1000000/, qw(token list --limit), $_] }
             '', qw(0 -1 1e3 1000001 99999999999999999999)),
         (map { [qr/HANDLE "$_" must be 8 to 64/, qw(token revoke), $_] }
@@ -271,6 +274,8 @@ subtest 'tokens work at once, and end at once' => sub {
         select expires_at - created_at from users.token where digest = '\\x$long->{digest}'
         SQL
     is status_of(token => $long->{token}), 200, 'it is valid until then';
+    ok told(@issue, 'public', '--expires', $_)->{expires_at}, "$_ is not too long"
+        for qw(100y 36500d 3153600000s);
 
     is grant($id, $panel->{client_secret}), 200, 'the client secret gets tokens';
     my $rotated = told(qw(application rotate), $id);
