@@ -127,7 +127,7 @@ int users_authenticate_owner(request_rec *r, const char *name, const char *secre
 {
     static const char wrong[] = "the user name or the password is wrong";
     users_attempt attempt;
-    users_secret stored = {NULL, NULL};
+    users_secret stored = {NULL};
     users_db_status found_status;
     bool found = false;
     int status;
@@ -151,7 +151,7 @@ int users_authenticate_application(request_rec *r, const char *client_id, const 
                                    users_application *application, const char **sentence)
 {
     users_attempt attempt;
-    users_secret stored = {NULL, NULL};
+    users_secret stored = {NULL};
     users_db_status found_status;
     bool found = false;
     int status = users_lockout_begin(r, "application", client_id, &attempt);

@@ -20,10 +20,12 @@ static const users_statement find_external_account = {
 static const users_statement find_by_id = {18, "find_by_id", FIND_EXTERNAL(BY_ID, "null"), 2, true};
 static const users_statement find_by_id_account = {19, "find_by_id_account",
                                                    FIND_EXTERNAL(BY_ID, "a.document"), 2, true};
+/* The contract of 0.1.0, and what others made after it, has no old_secret_digest. */
 static const users_statement find_application = {
     20, "find_application",
     "select application_id::bigint, secret_digest, array_to_string(scopes, ' '),"
-    " array_to_string(default_scopes, ' ') from users_api.application where client_id = $1",
+    " array_to_string(default_scopes, ' '), (to_jsonb(p) ->> 'old_secret_digest')::bytea"
+    " from users_api.application p where client_id = $1",
     1, true};
 static const users_statement issue_token = {
     21, "issue_token",
@@ -77,7 +79,8 @@ users_db_status users_grant_find_application(request_rec *r, const char *client_
         *application = (users_application){.id = users_int8_at(result, 0, 0),
                                            .scopes = users_text_at(result, 0, 2),
                                            .default_scopes = users_text_at(result, 0, 3)};
-        *secret = (users_secret){.digest = users_digest_at(result, 0, 1)};
+        *secret = (users_secret){.digest = users_digest_at(result, 0, 1),
+                                 .old_digest = users_digest_at(result, 0, 4)};
     }
     return status;
 }

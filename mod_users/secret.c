@@ -71,17 +71,27 @@ static int verify_hash(request_rec *r, users_attempt *attempt, const char *given
     return known ? recall_hash(r, attempt, given, hash) : compute_hash(r, attempt, given, hash);
 }
 
-static int verify_digest(const char *given, const unsigned char *stored)
+static bool is_digest(const unsigned char *digest, const unsigned char *stored)
 {
     static const unsigned char nobodys[USERS_DIGEST_LENGTH];
+
+    return CRYPTO_memcmp(digest, stored ? stored : nobodys, USERS_DIGEST_LENGTH) == 0;
+}
+
+/* Compares with both, always: the time does not tell whether there is an old one, or which it is.
+ */
+static int verify_digest(const char *given, const users_secret *stored)
+{
     unsigned char digest[USERS_DIGEST_LENGTH];
+    bool is_present;
+    bool is_old;
 
     if (!users_credential_digest(given, digest)) {
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    return CRYPTO_memcmp(digest, stored ? stored : nobodys, sizeof(digest)) == 0
-               ? OK
-               : HTTP_UNAUTHORIZED;
+    is_present = is_digest(digest, stored->digest);
+    is_old = is_digest(digest, stored->old_digest);
+    return is_present || is_old ? OK : HTTP_UNAUTHORIZED;
 }
 
 int users_secret_verify(request_rec *r, users_attempt *attempt, const char *name, const char *given,
@@ -89,8 +99,8 @@ int users_secret_verify(request_rec *r, users_attempt *attempt, const char *name
 {
     /* hashes come with names of another installation; the names that we make have digests */
     bool hashed = stored->hash && (known || !users_credential_is_generated(name));
-    int status = hashed ? verify_hash(r, attempt, given, known, stored->hash)
-                        : verify_digest(given, stored->digest);
+    int status =
+        hashed ? verify_hash(r, attempt, given, known, stored->hash) : verify_digest(given, stored);
 
     if (status == OK && !known) {
         status = HTTP_UNAUTHORIZED;
@@ -110,5 +120,5 @@ bool users_secret_is_known(request_rec *r, const char *given, const users_secret
     if (stored->hash) {
         return derive_key(r, stored->hash, given, key) && is_remembered(r, key);
     }
-    return verify_digest(given, stored->digest) == OK;
+    return verify_digest(given, stored) == OK;
 }

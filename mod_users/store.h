@@ -18,10 +18,11 @@ typedef struct {
     apr_size_t document_length;
 } users_principal;
 
-/* How the secret of API credentials is stored: one of the two. Memory of the request. */
+/* How a secret is stored: as a digest or as a hash. Memory of the request. */
 typedef struct {
-    const unsigned char *digest; /* SHA-256, USERS_DIGEST_LENGTH octets */
-    const char *hash;            /* as apr_password_validate() knows it */
+    const unsigned char *digest;     /* SHA-256, USERS_DIGEST_LENGTH octets */
+    const unsigned char *old_digest; /* the same of a second one that is right, too; NULL: none */
+    const char *hash;                /* as apr_password_validate() knows it */
 } users_secret;
 
 /* Hook child_init: a pool for each database of this child; nothing is connected yet. */

@@ -90,33 +90,58 @@ comment on function users_admin.add_application is
 
 create or replace function users_admin.list_applications(p_limit integer)
 returns table (id bigint, name text, client_id text, scopes text, default_scopes text, created_at timestamptz,
-  revoked_at timestamptz)
+  revoked_at timestamptz, old_secret_expires_at timestamptz)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select id, name, client_id, array_to_string(scopes, ' '), array_to_string(default_scopes, ' '),
-    date_trunc('second', created_at), date_trunc('second', revoked_at)
+    date_trunc('second', created_at), date_trunc('second', revoked_at),
+    case when revoked_at is null and old_secret_expires_at > now()
+      then date_trunc('second', old_secret_expires_at) end
   from users.application
   order by id
   limit p_limit
 $$;
-comment on function users_admin.list_applications is 'The applications in the order in which they were made.';
+comment on function users_admin.list_applications is
+  'The applications in the order in which they were made. old_secret_expires_at: null where there is no old secret any more.';
+
+create or replace function users_admin.rotate_secret(
+  p_client_id text, p_secret_digest bytea, p_keep_old interval)
+returns table (id bigint, name text, client_id text, old_secret_expires_at timestamptz)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id constant bigint := users_admin.application_id(p_client_id);
+  v_before users.application;
+begin
+  select * into v_before from users.application where application.id = v_id for no key update;
+  if v_before.revoked_at is not null then
+    raise invalid_parameter_value using message = format('the application %s is removed', p_client_id);
+  end if;
+  if v_before.old_secret_expires_at > now() then
+    raise warning '%', format('the old secret that %s has, valid until %s, ends now: one old secret is kept at most',
+      p_client_id, date_trunc('second', v_before.old_secret_expires_at));
+  end if;
+  return query
+    update users.application set
+      secret_digest = p_secret_digest,
+      old_secret_digest = case when p_keep_old is not null then v_before.secret_digest end,
+      old_secret_expires_at = now() + p_keep_old
+    where application.id = v_id
+    returning application.id, application.name, application.client_id,
+      date_trunc('second', application.old_secret_expires_at);
+end
+$$;
+comment on function users_admin.rotate_secret(text, bytea, interval) is
+  'Give an application another client secret in place of its own, which stays valid for p_keep_old, null: ends now. One '
+  'that was kept so before ends now. Its tokens stay valid.';
 
 create or replace function users_admin.rotate_secret(p_client_id text, p_secret_digest bytea)
 returns table (id bigint, name text, client_id text)
-language plpgsql set search_path = pg_catalog, pg_temp
+language sql set search_path = pg_catalog, pg_temp
 as $$
-begin
-  return query
-    update users.application set secret_digest = p_secret_digest
-    where application.id = users_admin.application_id(p_client_id) and revoked_at is null
-    returning application.id, application.name, application.client_id;
-  if not found then
-    raise invalid_parameter_value using message = format('the application %s is removed', p_client_id);
-  end if;
-end
+  select id, name, client_id from users_admin.rotate_secret(p_client_id, p_secret_digest, null)
 $$;
-comment on function users_admin.rotate_secret is
-  'Give an application another client secret in place of its own. Its tokens stay valid.';
+comment on function users_admin.rotate_secret(text, bytea) is 'The same for usersctl 0.1.0, which keeps no old secret.';
 
 create or replace function users_admin.remove_application(p_client_id text)
 returns table (id bigint, name text, client_id text, outcome text)

@@ -18,12 +18,14 @@ comment on view users_api.token is
 
 create view users_api.application as
 select id as application_id, client_id, secret_digest, scopes,
-  coalesce(default_scopes, scopes) as default_scopes
+  coalesce(default_scopes, scopes) as default_scopes,
+  case when old_secret_expires_at > now() then old_secret_digest end as old_secret_digest
 from users.application
 where revoked_at is null;
 comment on view users_api.application is
   'OAuth 2.0 clients that are valid now. scopes: what it may get a token for in its own name; default_scopes: what it '
-  'gets where its request names none.';
+  'gets where its request names none; old_secret_digest: of a second secret that is valid now, null for none; a '
+  'contract of one''s own need not have this column.';
 
 create view users_api.credential as
 select username, user_id, secret_digest, secret_hash

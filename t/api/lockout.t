@@ -166,6 +166,27 @@ subtest 'whose name it is' => sub {
     is try(CLIENT_ID, 'wrong')->{status}, 401, 'as that of an application';
 };
 
+subtest 'an application that has two secrets' => sub {
+    $server->sql(<<~'SQL');
+        update users.application
+        set old_secret_digest = sha256('old'), old_secret_expires_at = now() + interval '1 day'
+        SQL
+    my $ask = sub ($secret) {
+        $server->request(POST => '/api/oauth/token', headers => ['X-Client' => '192.0.2.1'],
+            form => [client_id => CLIENT_ID, client_secret => $secret, grant_type => 'client_credentials']);
+    };
+    restart(vhost => "UsersMaxFailures 2\n" . OAUTH_ENDPOINTS);
+    is statuses(map { $ask->($_) } 'wrong', 'old', 'wrong', CLIENT_SECRET), '401 200 401 200',
+        'either makes failures forgotten';
+    is statuses(map { $ask->($_) } ('wrong') x 3), '401 401 429', 'what is neither counts once';
+    is statuses(map { $ask->($_) } 'old', CLIENT_SECRET), '429 429', 'then both are too late';
+
+    $server->sql('update users.application set old_secret_expires_at = now()');
+    restart(vhost => "UsersMaxFailures 2\n" . OAUTH_ENDPOINTS);
+    is statuses(map { $ask->($_) } 'old', 'old', CLIENT_SECRET), '401 401 429',
+        'one that has ended is wrong, and counts';
+};
+
 subtest 'a verified password is read anew each time' => sub {
     restart();
     is statuses(map { try(hashed => $HASHED) } 1 .. 3), '200 200 200', 'it is right';

@@ -109,8 +109,10 @@ subtest 'a command line that is wrong is 2, and needs no database' => sub {
         (map {
             my ($duration, $wanted) = ($_, qr/DURATION "$_" must be a number .* at most 100y/);
             map { [qr/--$_->[-1] $wanted/, @$_[0 .. $#$_ - 1], "--$_->[-1]", $duration] }
-                [@issue, qw(a expires)], [qw(purge older-than)];
+                [@issue, qw(a expires)], [qw(application rotate a keep-old)], [qw(purge older-than)];
         } '', qw(0 0d 30 d 30x 1.5d -1d 1dd 101y 36501d 3153600001s 99999999999999999999s)),
+        [qr/--keep-old is of no use here/,          qw(application add x --keep-old 24h)],
+        [qr/--keep-old needs a value/,              qw(application rotate test-client --keep-old)],
         (map { [qr/ROWS "$_" must be a number from 1 to 1000000/, qw(token list --limit), $_] }
             '', qw(0 -1 1e3 1000001 99999999999999999999)),
         (map { [qr/HANDLE "$_" must be 8 to 64/, qw(token revoke), $_] }
@@ -165,6 +167,7 @@ subtest 'what is not there or is refused is 1, and changes nothing' => sub {
         [qr/user 900 is suspended/,            @issue, qw(test-client --user 900)],
         [qr/no application nobody/,            qw(application rotate nobody)],
         [qr/application gone is removed/,      qw(application rotate gone)],
+        [qr/application gone is removed/,      qw(application rotate gone --keep-old 24h)],
         [qr/no application nobody/,            qw(application remove nobody)],
         [qr/already an application/,           qw(application add x --client-id test-client)],
         [qr/must be among the scopes/,         qw(application add x --default-scopes public)],
@@ -289,6 +292,86 @@ subtest 'tokens work at once, and end at once' => sub {
     is told(qw(application remove), $id)->{outcome}, 'already removed', 'once more';
 };
 
+# What the list has of an application.
+sub listed ($client_id) {
+    return (grep { $_->{client_id} eq $client_id } told(qw(application list))->@*)[0];
+}
+
+subtest 'an old client secret can stay valid for a while' => sub {
+    my $made = told(qw(application add rotated --client-id rotated --scopes), 'public introspect');
+    my $rotate = sub (@options) { told(qw(application rotate rotated), @options) };
+    my $old    = $made->{client_secret};
+    is $made->{old_secret_expires_at}, undef, 'a new one has none';
+
+    my $rotated = $rotate->(qw(--keep-old 24h));
+    my $new     = $rotated->{client_secret};
+    is grant('rotated', $_), 200, 'both get tokens' for $old, $new;
+    is grant('rotated', 'wrong' . $old), 401, '... and nothing else does';
+    for my $secret ($old, $new) {
+        for my $path (qw(introspect revoke)) {
+            is $server->request(
+                POST  => "/api/oauth/$path",
+                basic => ['rotated', $secret],
+                form  => [token => READ_TOKEN . 'x'],
+            )->{status}, 200, "... and both may $path";
+        }
+    }
+    is $server->sql(<<~'SQL'), 't', 'it ends a day from now';
+        select old_secret_expires_at - now() between interval '23 h 50 min' and interval '24 h'
+        from users.application where client_id = 'rotated'
+        SQL
+    ok my $end = listed('rotated')->{old_secret_expires_at}, 'the list has the end';
+    is $rotated->{old_secret_expires_at}, $end, '... as the rotation told';
+    like((usersctl(qw(application list)))[1], qr/ old_secret_expires_at *\n(?:.*\n)*.* rotated .*\d+\n/,
+        '... as a table too');
+    is listed('test-client')->{old_secret_expires_at}, undef, 'others have none';
+
+    $server->sql(<<~'SQL');
+        update users.application set old_secret_expires_at = now() where client_id = 'rotated'
+        SQL
+    is grant('rotated', $old), 401, 'when it has ended it is wrong';
+    is grant('rotated', $new), 200, '... and the new one right';
+    is listed('rotated')->{old_secret_expires_at}, undef, '... and the list has none';
+    is_deeply told('purge'), { tokens => 0, idempotency_keys => 0 }, '... nor has purge to do with it';
+    is grant('rotated', $new), 200, '... which changes nothing';
+
+    ($old, $new) = ($new, $rotate->(qw(--keep-old 1y))->{client_secret});
+    is grant('rotated', $_), 200, 'after another rotation both get tokens' for $old, $new;
+    my ($status, $output, $error) = usersctl(qw(--json application rotate rotated --keep-old 1w));
+    is $status, 0, 'it is rotated while the old one is valid';
+    like $error, qr/\Ausersctl: warning: the old secret [^\n]* rotated[^\n]* ends now[^\n]*\n\z/,
+        '... which warns that this one ends early';
+    my $newest = JSON::PP->new->decode($output)->{client_secret};
+    is join(' ', map { grant('rotated', $_) } $old, $new, $newest), '401 200 200',
+        '... the last two are right';
+
+    ($status, $output, $error) = usersctl(qw(--json application rotate rotated));
+    like $error, qr/\Ausersctl: warning: the old secret [^\n]*\n\z/, 'so it does without --keep-old';
+    my $last = JSON::PP->new->decode($output);
+    is $last->{old_secret_expires_at}, undef, '... none is kept';
+    is join(' ', map { grant('rotated', $_) } $new, $newest, $last->{client_secret}), '401 401 200',
+        '... and the last one alone is right';
+
+    my $chosen = 'a-secret-of-another-system';
+    told_with($chosen, qw(application rotate rotated --secret --keep-old 100y));
+    is grant('rotated', $_), 200, 'both of a given secret and the one before get tokens'
+        for $chosen, $last->{client_secret};
+    told(qw(application remove rotated));
+    is grant('rotated', $_), 401, 'without the application neither does'
+        for $chosen, $last->{client_secret};
+    is listed('rotated')->{old_secret_expires_at}, undef, '... and the list has none';
+};
+
+subtest 'usersctl 0.1.0 rotates without an old secret' => sub {
+    my $made = told(qw(application add earlier --client-id earlier --scopes public));
+    my $kept = told(qw(application rotate earlier --keep-old 24h));
+    is $server->sql(<<~'SQL'), 'earlier', 'its call is still there';
+        select client_id from (select * from users_admin.rotate_secret('earlier', sha256('the other'))) as answer
+        SQL
+    is join(' ', map { grant('earlier', $_) } $made->{client_secret}, $kept->{client_secret}, 'the other'),
+        '401 401 200', '... and ends both';
+};
+
 subtest 'a client secret can stay as it is' => sub {
     my $secret = 'f00dfeedf00dfeedf00dfeedf00dfeed';
     my @add    = (qw(application add), 'Blåbær', qw(--client-id kept --secret --scopes), 'b a b',
@@ -399,7 +482,7 @@ subtest 'lists have a limit, and say so' => sub {
     my ($token) = grep { $_->{digest} eq sha256_hex(READ_TOKEN) } told(qw(token list --user 1))->@*;
     like((usersctl(qw(token list --user 1)))[1], qr/^\Q@{[ substr $token->{digest}, 0, 12 ]}\E  /m,
         'a table has the first 12 digits of a digest, JSON has all');
-    unlike((usersctl(qw(application list)))[1], qr/secret|digest/, 'no digest of a secret is shown');
+    unlike((usersctl(qw(application list)))[1], qr/digest|[0-9a-f]{64}/, 'no digest of a secret is shown');
 };
 
 subtest 'what the database warns of is told on standard error' => sub {

@@ -151,9 +151,11 @@ subtest 'an upgrade under load' => sub {
         max      => 4,
         acquire  => 3,
         timeout  => 3,
-        vhost    => 'UsersReadLanes 1',
+        vhost    => "UsersReadLanes 1\n" . OAUTH_ENDPOINTS,
     );
-    my $load = $server->load(4, [GET], [PATCH], [GET], [POST]);
+    my @ask = (POST => '/api/oauth/token', basic => [CLIENT_ID, CLIENT_SECRET],
+        form => [grant_type => 'client_credentials']);
+    my $load = $server->load(4, [GET], [PATCH], [GET], [POST], [@ask]);
     my $reader = Users::Test::Session->new($server, 'old');
     $reader->sql('begin');
     $reader->sql('select count(*) from users.account, users.application');
