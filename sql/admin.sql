@@ -58,6 +58,24 @@ as $$
 $$;
 comment on function users_admin.scopes is 'The words of a scope parameter (RFC 6749 section 3.3), each once.';
 
+create or replace function users_admin.unknown_scopes(p_scopes text[]) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_known constant text[] := '{profile_read,profile_update,register,introspect,public}';
+  v_unknown constant text[] := array(
+    select scope from unnest(p_scopes) with ordinality as word (scope, place)
+    where scope <> all (v_known)
+      and not exists (select from users.application where revoked_at is null and scope = any (scopes))
+    order by place);
+begin
+  return case when v_unknown <> '{}' then format('unknown scope %s: the API knows %s, and no application holds it',
+    array_to_string(v_unknown, ', '), array_to_string(v_known, ', ')) end;
+end
+$$;
+comment on function users_admin.unknown_scopes is
+  'A sentence about those scopes that are neither the API''s nor held by a live application; null where there is none.';
+
 -- Applications
 
 create or replace function users_admin.add_application(
@@ -69,6 +87,7 @@ as $$
 declare
   v_scopes constant text[] := coalesce(users_admin.scopes(p_scopes), '{}');
   v_default_scopes constant text[] := users_admin.scopes(p_default_scopes);
+  v_unknown constant text := users_admin.unknown_scopes(v_scopes);
 begin
   if not v_default_scopes <@ v_scopes then
     raise invalid_parameter_value using message = 'the default scopes must be among the scopes';
@@ -82,11 +101,14 @@ begin
   if not found then
     raise unique_violation using message = format('there is already an application %s', p_client_id);
   end if;
+  if v_unknown is not null then -- other services may ask for scopes of their own, so it may be right
+    raise warning '% but this one', v_unknown;
+  end if;
 end
 $$;
 comment on function users_admin.add_application is
   'Make an application. p_secret_digest: SHA-256 of its client secret; p_scopes: null for none; '
-  'p_default_scopes: among them, null for all.';
+  'p_default_scopes: among them, null for all. Warns of scopes that nobody knows yet.';
 
 create or replace function users_admin.list_applications(p_limit integer)
 returns table (id bigint, name text, client_id text, scopes text, default_scopes text, created_at timestamptz,
@@ -172,7 +194,11 @@ declare
   v_application_id constant bigint := users_admin.application_id(p_client_id);
   v_user_id constant bigint := users_admin.user_id(p_user);
   v_scopes constant text[] := users_admin.scopes(p_scopes);
+  v_unknown constant text := users_admin.unknown_scopes(v_scopes);
 begin
+  if v_unknown is not null then
+    raise invalid_parameter_value using message = v_unknown;
+  end if;
   if users_api.issue_token(v_application_id, v_user_id, p_digest, v_scopes, now() + p_lifetime) then
     return query
       select encode(token.digest, 'hex'), p_client_id, token.user_id, array_to_string(token.scopes, ' '),
@@ -182,14 +208,19 @@ begin
     raise invalid_parameter_value using message = format('the application %s is removed', p_client_id);
   elsif v_user_id is null then
     raise invalid_parameter_value
-      using message = format('the application %s does not hold all of these scopes', p_client_id);
+      using message = format('the application %s does not hold the scope %s', p_client_id, (
+        select word
+        from users.application, unnest(v_scopes) as word
+        where application.id = v_application_id and word <> all (application.scopes)
+        limit 1));
   else
     raise invalid_parameter_value using message = format('the user %s is suspended', p_user);
   end if;
 end
 $$;
 comment on function users_admin.issue_token is
-  'Store a token by its SHA-256. p_user null: the application''s own, for scopes that it holds; p_lifetime null: for ever.';
+  'Store a token by its SHA-256. p_scopes: known ones (users_admin.unknown_scopes); p_user null: the application''s own, '
+  'for scopes that it holds; p_lifetime null: for ever.';
 
 create or replace function users_admin.list_tokens(p_client_id text, p_user text, p_limit integer)
 returns table (digest text, client_id text, user_id bigint, scopes text, created_at timestamptz,

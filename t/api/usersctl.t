@@ -162,7 +162,7 @@ subtest 'what is not there or is refused is 1, and changes nothing' => sub {
     for (
         [qr/no application nobody/,            @issue, 'nobody'],
         [qr/application gone is removed/,      @issue, 'gone'],
-        [qr/does not hold all/,                @issue, 'test-client'],
+        [qr/test-client does not hold the scope profile_read$/, @issue, 'test-client'],
         [qr/no user 99/,                       @issue, qw(test-client --user 99)],
         [qr/user 900 is suspended/,            @issue, qw(test-client --user 900)],
         [qr/no application nobody/,            qw(application rotate nobody)],
@@ -376,12 +376,46 @@ subtest 'a client secret can stay as it is' => sub {
     my $secret = 'f00dfeedf00dfeedf00dfeedf00dfeed';
     my @add    = (qw(application add), 'Blåbær', qw(--client-id kept --secret --scopes), 'b a b',
         '--default-scopes', 'b');
-    my $told = told_with($secret, @add);
+    my ($status, $output, $error) = $usersctl->run_with($secret, '--json', @add);
+    my $told = JSON::PP->new->decode($output);
     is $told->{client_secret},  undef,    'it is not told';
     is $told->{name},           'Blåbær', 'a name in UTF-8';
     is $told->{scopes},         'b a',    'each scope once';
     is $told->{default_scopes}, 'b',      'default scopes';
     is grant('kept', $secret), 200, 'it gets tokens';
+};
+
+subtest 'a scope that nobody knows is a slip' => sub {
+    my @issue = (qw(token issue --application test-client --scopes));
+    my @user  = (qw(--user 1));
+    for ('public', 'profile_read profile_update', 'register introspect') {
+        ok told(@issue, $_, @user)->{token}, "'$_' is known";
+    }
+    my $before = data();
+    for (
+        ['profile_reed'],
+        ['profile_read profile_reed', @user],
+        ['public profile_reed'],
+        ['profile_reed profile_raed', @user],
+        ['Profile_read', @user],
+        ['profile_read,profile_update', @user],
+    ) {
+        my ($scopes, @options) = @$_;
+        my $unknown = join ', ', grep { !/^(?:profile_read|public)\z/ } split / /, $scopes;
+        refuses(1, qr/unknown scope \Q$unknown\E: .*profile_read, profile_update/, @issue, $scopes, @options);
+    }
+    is data(), $before, 'nothing has changed';
+
+    my ($status, $output, $error) =
+        usersctl(qw(application add slip --client-id slip --scopes), 'public dns_edit');
+    is $status, 0, 'an application may be the first to have a scope';
+    like $error, qr/\Ausersctl: warning: unknown scope dns_edit: [^\n]*no application holds it but this one\n\z/,
+        '... with a warning';
+    ok told(qw(application add second --scopes dns_edit))->{client_id}, 'the second has no warning';
+    ok told(@issue, 'dns_edit', @user)->{token}, 'then it is known';
+    refuses(1, qr/already an application slip/, qw(application add x --client-id slip --scopes dns_edti));
+    $server->sql(q(update users.application set revoked_at = now() where scopes @> '{dns_edit}'));
+    refuses(1, qr/unknown scope dns_edit: /, @issue, 'dns_edit', @user);
 };
 
 subtest 'credentials' => sub {
