@@ -1,40 +1,61 @@
 -- The role that the web server logs in as. It can use the contract and nothing else: it owns
 -- nothing and reads no table.
 --
--- It has no password. Set one (\password mod_users) where pg_hba.conf asks for it; or, for
--- peer authentication through the local socket, make it a role of httpd's user:
+-- It has no password. Set one (\password mod_users) where pg_hba.conf asks for it; or have
+-- PostgreSQL let httpd's user in as this role, through the local socket without a password (peer
+-- authentication), by a line in pg_ident.conf and one above all others in pg_hba.conf:
 --
---   create role "www-data" login in role mod_users;
+--   users  www-data  mod_users
+--   local  users  mod_users  peer  map=users
 --
--- whose settings are its own: repeat those below for it.
+-- A role of httpd's user's own, even if it is a member of this one, has none of its settings.
 
 do $$
+declare
+  v_name text;
+  v_value text;
+  v_missing text := '';
 begin
   if not exists (select from pg_roles where rolname = 'mod_users') then
     create role mod_users login;
+    comment on role mod_users is 'The web server''s module mod_users: uses the schema users_api';
   end if;
-end
-$$;
-comment on role mod_users is 'The web server''s module mod_users: uses the schema users_api';
 
--- The module asks for the same when it connects; this is for who comes through a pooler
--- that drops startup parameters.
-alter role mod_users set plan_cache_mode = force_generic_plan; -- planning costs more than reading
-alter role mod_users set jit = off;
-alter role mod_users set random_page_cost = 1.1; -- else small tables are scanned for each account
-alter role mod_users set default_transaction_isolation = 'read committed'; -- see contract.sql
-alter role mod_users set statement_timeout = '5s';
-alter role mod_users set lock_timeout = '4s';
-alter role mod_users set idle_in_transaction_session_timeout = '10s';
-
--- Requests hold personal data, and a client may send back the password that it was given: keep
--- them out of the log even under log_statement = all. Only a superuser may say so.
-do $$
-begin
-  alter role mod_users set log_parameter_max_length = 0;
-  alter role mod_users set log_parameter_max_length_on_error = 0;
-exception when insufficient_privilege then
-  raise notice 'only a superuser can keep requests out of the log of statements';
+  for v_name, v_value in values
+    -- The module asks for these when it connects; here they are for who comes through a pooler
+    -- that drops startup parameters.
+    ('plan_cache_mode', 'force_generic_plan'), -- planning costs more than reading
+    ('jit', 'off'),
+    ('random_page_cost', '1.1'), -- else small tables are scanned for each account
+    ('default_transaction_isolation', 'read committed'), -- see contract.sql
+    ('statement_timeout', '5s'),
+    ('lock_timeout', '4s'),
+    ('idle_in_transaction_session_timeout', '10s'),
+    -- Requests hold personal data, and a client may send back the password that it was given: keep
+    -- them out of the log even under log_statement = all.
+    ('log_parameter_max_length', '0'), -- which is a superuser's to set
+    ('log_parameter_max_length_on_error', '0')
+  loop
+    -- From PostgreSQL 16 on the role can be changed only by who made it, by whom he lets, and by
+    -- superusers: another administrator's database finds it as it should be.
+    begin
+      execute format('alter role mod_users set %I = %L', v_name, v_value);
+    exception when insufficient_privilege then
+      if not exists (
+        select from pg_db_role_setting
+        where setrole = 'mod_users'::regrole
+          and setdatabase in (0, (select oid from pg_database where datname = current_database()))
+          and v_name || '=' || v_value = any (setconfig)
+      ) then
+        v_missing := v_missing || format(' alter role mod_users set %I = %L;', v_name, v_value);
+      end if;
+    end;
+  end loop;
+  if v_missing <> '' then
+    raise warning using
+      message = format('the role mod_users lacks settings that %I may not give it', current_user),
+      hint = 'As a superuser:' || v_missing;
+  end if;
 end
 $$;
 

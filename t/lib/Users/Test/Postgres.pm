@@ -24,6 +24,9 @@ C<log> tell about it.
 
 C<conninfo> is how the module connects to a database, C<sql> runs SQL in one as superuser.
 
+C<run_as> runs a script in a database with the rights of another role, and returns psql's exit status
+and standard error.
+
 C<configure> adds lines to postgresql.conf, for the next C<start>. C<listen> restarts it on a TCP
 port of loopback too, where no password is asked for.
 
@@ -188,6 +191,14 @@ sub attempt ($self, $database, @statements) {
     my ($status, $states, $error) = run(\@command, "$self->{dir}/attempt");
     die "psql: $error" if $status;
     return split /\n/, $states;
+}
+
+sub run_as ($self, $role, $database, $script) {
+    my ($status, $rows, $error) = run(
+        ["$BIN/psql", '-XAtq', '--set=ON_ERROR_STOP=1', '--host', $self->{dir}, '--username', 'postgres',
+            '--dbname', $database, '--command', "set session authorization $role", '--file', $script],
+        "$self->{dir}/run_as");
+    return ($status, $error =~ s/^psql:\S+ //gmr);
 }
 
 # Make a database with the contract, the demo's account, and fixture.sql with these variables.
