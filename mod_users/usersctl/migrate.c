@@ -62,10 +62,11 @@ static users_exit open_migration(migration *m, users_invocation *invocation)
                                                   "set client_min_messages = warning");
     }
     if (status == USERS_EXIT_DONE) {
-        m->runner.owner =
-            users_runner_query(&m->runner, "select quote_ident(rolname) from pg_roles join pg_class"
-                                           " on relowner = pg_roles.oid where pg_class.oid ="
-                                           " to_regclass('users.account')");
+        status = users_runner_query(&m->runner,
+                                    "select quote_ident(rolname) from pg_roles join pg_class"
+                                    " on relowner = pg_roles.oid where pg_class.oid ="
+                                    " to_regclass('users.account')",
+                                    &m->runner.owner);
     }
     return status;
 }
@@ -84,14 +85,30 @@ static users_exit open_existing(migration *m, users_invocation *invocation)
     return status;
 }
 
-/* name, state (applied, pending, changed, unknown, later), applied_at: a row for each. */
+/*
+ * Read name, state (applied, pending, changed, unknown, later) and applied_at, a row for each. The
+ * result is the caller's; NULL, with a complaint, where it fails.
+ */
 static PGresult *read_state(const migration *m, bool json)
 {
     apr_pool_t *pool = m->invocation->pool;
     const char *names = "";
+    const char *noted;
+    const char *sql;
     const char *parameters[2];
-    bool noted = users_runner_query(&m->runner, "select to_regclass('users.migration')") != NULL;
-    const char *sql = apr_psprintf(
+    PGresult *result;
+
+    if (users_runner_query(&m->runner, "select to_regclass('users.migration')", &noted) !=
+        USERS_EXIT_DONE) {
+        return NULL;
+    }
+    for (int i = 0; i < m->migrations->nelts; i++) {
+        names =
+            apr_pstrcat(pool, names, APR_ARRAY_IDX(m->migrations, i, users_script).name, ",", NULL);
+    }
+    parameters[0] = apr_pstrcat(pool, "{", names, FUNCTIONS "}", NULL);
+    parameters[1] = m->digest;
+    sql = apr_psprintf(
         pool,
         "select %s from (select coalesce(known.name, noted.name) as name, case"
         " when noted.name is null then 'pending' when known.name is null then 'later'"
@@ -102,17 +119,16 @@ static PGresult *read_state(const migration *m, bool json)
         " from unnest($1::text[]) with ordinality as known (name, place)"
         " full join %s as noted using (name) order by place, name) as answer",
         json ? "row_to_json(answer)" : "*",
-        noted ? "users.migration"
+        noted ? noted
               : "(select null::text as name, null::bytea as digest, now() as applied_at where "
                 "false)");
-
-    for (int i = 0; i < m->migrations->nelts; i++) {
-        names =
-            apr_pstrcat(pool, names, APR_ARRAY_IDX(m->migrations, i, users_script).name, ",", NULL);
+    result = PQexecParams(m->runner.db, sql, 2, NULL, parameters, NULL, NULL, 0);
+    if (PQresultStatus(result) != PGRES_TUPLES_OK) {
+        users_runner_complain(&m->runner, "database", result);
+        PQclear(result);
+        return NULL;
     }
-    parameters[0] = apr_pstrcat(pool, "{", names, FUNCTIONS "}", NULL);
-    parameters[1] = m->digest;
-    return PQexecParams(m->runner.db, sql, 2, NULL, parameters, NULL, NULL, 0);
+    return result;
 }
 
 /* Is there a row in this state? */
@@ -126,27 +142,12 @@ static bool has_state(const PGresult *result, const char *state)
     return false;
 }
 
-/* The result is the caller's, NULL where it fails. */
-static PGresult *read_states(const migration *m)
-{
-    PGresult *states = read_state(m, false);
-
-    if (PQresultStatus(states) == PGRES_TUPLES_OK) {
-        return states;
-    }
-    users_runner_complain(&m->runner, "database", states);
-    PQclear(states);
-    return NULL;
-}
-
 static users_exit print_state(const migration *m)
 {
     bool json = m->invocation->values[USERS_ARG_JSON] != NULL;
     PGresult *state = read_state(m, json);
 
-    if (PQresultStatus(state) != PGRES_TUPLES_OK) {
-        users_runner_complain(&m->runner, "database", state);
-        PQclear(state);
+    if (!state) {
         return USERS_EXIT_FAILED;
     }
     if (json) {
@@ -159,32 +160,36 @@ static users_exit print_state(const migration *m)
 }
 
 /* Whose requests reach PostgreSQL's log, where the functions are there that know. */
-static void warn_of_log(const migration *m)
+static users_exit warn_of_log(const migration *m)
 {
-    const char *roles =
-        users_runner_query(&m->runner, "select to_regprocedure('users_admin.logged_roles()')")
-            ? users_runner_query(
-                  &m->runner,
-                  "select string_agg(quote_ident(role), ', ') from users_admin.logged_roles()")
-            : NULL;
+    const char *known;
+    const char *roles = NULL;
+    users_exit status = users_runner_query(
+        &m->runner, "select to_regprocedure('users_admin.logged_roles()')", &known);
 
+    if (status == USERS_EXIT_DONE && known) {
+        status = users_runner_query(
+            &m->runner,
+            "select string_agg(quote_ident(role), ', ') from users_admin.logged_roles()", &roles);
+    }
     if (roles) {
         users_output_complain(
             USERS_EXIT_DONE,
-            "warning: what clients send, personal data and passwords, can reach "
-            "PostgreSQL's log by the settings of %s: let httpd log in as mod_users "
-            "(pg_ident.conf), or have a superuser set log_parameter_max_length and "
-            "log_parameter_max_length_on_error to 0 by alter role",
+            "warning: what clients send, personal data and passwords, can reach PostgreSQL's log "
+            "by "
+            "the settings of %s: let httpd log in as mod_users (pg_ident.conf), or have a "
+            "superuser "
+            "set log_parameter_max_length and log_parameter_max_length_on_error to 0 by alter role",
             roles);
     }
+    return status;
 }
 
 static users_exit print_outcome(const migration *m)
 {
     users_exit status = print_state(m);
 
-    warn_of_log(m);
-    return status;
+    return status == USERS_EXIT_DONE ? warn_of_log(m) : status;
 }
 
 /* Commands */
@@ -193,17 +198,22 @@ users_exit users_migrate_install(users_invocation *invocation)
 {
     migration m;
     apr_array_header_t *scripts;
+    const char *there;
     users_exit status = open_migration(&m, invocation);
 
     if (status != USERS_EXIT_DONE) {
         return status;
     }
-    if (users_runner_query(&m.runner, "select to_regnamespace('users')")) {
+    status = users_runner_query(&m.runner, "select to_regnamespace('users')", &there);
+    if (there) {
         return users_output_complain(USERS_EXIT_REFUSED,
                                      "the database \"%s\" has a schema \"users\" already: usersctl "
                                      "database upgrade turns that of an earlier version into this "
                                      "one's",
                                      PQdb(m.runner.db));
+    }
+    if (status != USERS_EXIT_DONE) {
+        return status;
     }
     status =
         users_scripts_read_install(invocation->pool, invocation->values[USERS_ARG_SQL], &scripts);
@@ -242,12 +252,16 @@ users_exit users_migrate_upgrade(users_invocation *invocation)
     if (status != USERS_EXIT_DONE) {
         return status;
     }
-    alone = users_runner_query(
-        &m.runner, "select nullif(pg_try_advisory_lock(hashtext('usersctl database')), false)");
-    if (!alone) {
+    status = users_runner_query(
+        &m.runner, "select nullif(pg_try_advisory_lock(hashtext('usersctl database')), false)",
+        &alone);
+    if (status == USERS_EXIT_DONE && !alone) {
         return users_output_complain(USERS_EXIT_REFUSED, "another usersctl upgrades this database");
     }
-    states = read_states(&m);
+    if (status != USERS_EXIT_DONE) {
+        return status;
+    }
+    states = read_state(&m, false);
     if (!states) {
         return USERS_EXIT_FAILED;
     }
@@ -275,7 +289,7 @@ users_exit users_migrate_status(users_invocation *invocation)
     if (status != USERS_EXIT_DONE) {
         return status;
     }
-    states = read_states(&m);
+    states = read_state(&m, false);
     if (!states) {
         return USERS_EXIT_FAILED;
     }

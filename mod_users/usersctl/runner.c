@@ -46,18 +46,19 @@ static attempt_status run(const users_runner *r, const char *name, const char *s
     return status;
 }
 
-const char *users_runner_query(const users_runner *r, const char *sql)
+users_exit users_runner_query(const users_runner *r, const char *sql, const char **value)
 {
     PGresult *result = PQexec(r->db, sql);
-    const char *value = NULL;
+    users_exit status = USERS_EXIT_DONE;
 
+    *value = NULL;
     if (PQresultStatus(result) != PGRES_TUPLES_OK) {
-        users_runner_complain(r, "database", result);
+        status = users_runner_complain(r, "database", result);
     } else if (PQntuples(result) > 0 && !PQgetisnull(result, 0, 0)) {
-        value = apr_pstrdup(r->pool, PQgetvalue(result, 0, 0));
+        *value = apr_pstrdup(r->pool, PQgetvalue(result, 0, 0));
     }
     PQclear(result);
-    return value;
+    return status;
 }
 
 /* digest: NULL for a migration, which is what it was when it was run. */
@@ -102,14 +103,16 @@ static attempt_status attempt(const users_runner *r, const char *name,
 
 static attempt_status drop_invalid(const users_runner *r, const char *index)
 {
-    apr_pool_t *pool = r->pool;
-    const char *invalid = users_runner_query(
-        r, apr_psprintf(pool,
-                        "select 1 from pg_index where indexrelid = to_regclass('%s')"
-                        " and not indisvalid",
-                        index));
+    const char *invalid;
+    const char *sql = apr_psprintf(r->pool,
+                                   "select 1 from pg_index where indexrelid = to_regclass('%s')"
+                                   " and not indisvalid",
+                                   index);
 
-    return invalid ? run(r, index, apr_psprintf(pool, "drop index concurrently %s", index))
+    if (users_runner_query(r, sql, &invalid) != USERS_EXIT_DONE) {
+        return ATTEMPT_FAILED;
+    }
+    return invalid ? run(r, index, apr_psprintf(r->pool, "drop index concurrently %s", index))
                    : ATTEMPT_DONE;
 }
 
@@ -143,18 +146,23 @@ static attempt_status attempt_alone(const users_runner *r, const users_script *s
 /* Tell who may be in the way: the oldest transaction that holds a lock on our tables. */
 static void tell_who_is_in_the_way(const users_runner *r, const char *name)
 {
-    const char *who = users_runner_query(
-        r, "select format('process %s (%s of %s), in a transaction since %s', pid,"
-           " coalesce(nullif(application_name, ''), 'an unnamed program'), usename,"
-           " date_trunc('second', xact_start))"
-           " from pg_stat_activity where pid <> pg_backend_pid() and exists ("
-           "select from pg_locks join pg_class on pg_class.oid = relation"
-           " where pg_locks.pid = pg_stat_activity.pid and granted"
-           " and relnamespace in (select oid from pg_namespace where nspname ~ '^users'))"
-           " order by xact_start limit 1");
+    const char *who;
+    users_exit status = users_runner_query(
+        r,
+        "select format('process %s (%s of %s), in a transaction since %s', pid,"
+        " coalesce(nullif(application_name, ''), 'an unnamed program'), usename,"
+        " date_trunc('second', xact_start))"
+        " from pg_stat_activity where pid <> pg_backend_pid() and exists ("
+        "select from pg_locks join pg_class on pg_class.oid = relation"
+        " where pg_locks.pid = pg_stat_activity.pid and granted"
+        " and relnamespace in (select oid from pg_namespace where nspname ~ '^users'))"
+        " order by xact_start limit 1",
+        &who);
 
-    users_output_complain(USERS_EXIT_DONE, "%s waits for a lock%s%s", name, who ? " held by " : "",
-                          who ? who : "");
+    if (status == USERS_EXIT_DONE) {
+        users_output_complain(USERS_EXIT_DONE, "%s waits for a lock%s%s", name,
+                              who ? " held by " : "", who ? who : "");
+    }
 }
 
 /* script: one that is not run in a transaction; NULL: scripts are. */

@@ -33,8 +33,8 @@ users_exit users_runner_run_together(users_runner *r, const char *name,
 /* Run statements that need no lock. */
 users_exit users_runner_execute(const users_runner *r, const char *sql);
 
-/* One value of one row, in memory of the pool; NULL for null, and where it failed. */
-const char *users_runner_query(const users_runner *r, const char *sql);
+/* One value of one row, in memory of the pool; NULL for null, for no row, and where it failed. */
+users_exit users_runner_query(const users_runner *r, const char *sql, const char **value);
 
 /* Tell what is wrong with a result, and in what. */
 users_exit users_runner_complain(const users_runner *r, const char *name, const PGresult *result);

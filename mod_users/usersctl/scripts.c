@@ -15,7 +15,7 @@
 #define OPENS_INDEX   "--! index " /* the first line of a file, see sql/migrations/README */
 #define OPENS_BATCHES "--! batches"
 #define ROLE_FILE     "role.sql" /* for which a superuser stays one */
-#define MAX_FILE_SIZE (16 * 1024 * 1024)
+#define MAX_FILE_SIZE 16777216   /* octets */
 #define COUNT(array)  (sizeof(array) / sizeof(*(array)))
 
 static const char *const install_files[] = {"document.sql",  "tables.sql",   "views.sql",
@@ -132,12 +132,15 @@ static users_exit list_migrations(apr_pool_t *pool, const char *directory,
     if (status != APR_SUCCESS) {
         return complain(directory, status);
     }
-    while (apr_dir_read(&entry, APR_FINFO_NAME, opened) == APR_SUCCESS) {
+    while ((status = apr_dir_read(&entry, APR_FINFO_NAME, opened)) == APR_SUCCESS) {
         if (apr_fnmatch(MIGRATION, entry.name, 0) == APR_SUCCESS) {
             APR_ARRAY_PUSH(*names, const char *) = apr_pstrdup(pool, entry.name);
         }
     }
     apr_dir_close(opened);
+    if (!APR_STATUS_IS_ENOENT(status)) { /* which is the end */
+        return complain(directory, status);
+    }
     qsort((*names)->elts, (size_t)(*names)->nelts, sizeof(const char *), compare_names);
     return USERS_EXIT_DONE;
 }

@@ -2,11 +2,13 @@
 # And usersctl: it does what it always does, or says on standard error that it does not.
 
 use v5.36;
-use Cwd qw(realpath);
+use Cwd            qw(abs_path realpath);
+use File::Basename qw(dirname);
 use Users::Test::Fault;
 use Users::Test::Torture;
 use Users::Test::Usersctl;
 
+my $SOURCE  = $ENV{USERS_SRCDIR} // abs_path(dirname(__FILE__) . '/../..');
 my $server  = Users::Test::Fault->new;
 my $torture = Users::Test::Torture->new($server->dir);
 
@@ -78,6 +80,8 @@ subtest 'usersctl' => sub {
         ['', qw(credential add 1)],
         ['', qw(user suspend 1)],
         ['', qw(purge)],
+        ['', qw(database status --sql), "$SOURCE/sql"],
+        ['', qw(database upgrade --sql), "$SOURCE/sql"],
     );
     for my $command (@commands) {
         my ($input, @arguments) = @$command;

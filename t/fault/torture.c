@@ -12,6 +12,8 @@
 #include <httpd.h>
 
 #include <ap_mpm.h>
+#include <apr_file_info.h>
+#include <apr_file_io.h>
 #include <apr_general.h>
 #include <apr_md5.h>
 #include <apr_reslist.h>
@@ -303,6 +305,21 @@ static json_t *fail_to_load(json_error_t *error)
     call(apr_status_t, apr_reslist_invalidate, (apr_reslist_t *list, void *resource), \
          (list, resource), (real_apr_reslist_invalidate(list, resource), \
                             count_live(SLOT, -1), APR_EGENERAL), SLOT, -1) \
+    call(apr_status_t, apr_file_open, \
+         (apr_file_t **file, const char *path, apr_int32_t flags, apr_fileperms_t mode, \
+          apr_pool_t *pool), \
+         (file, path, flags, mode, pool), APR_EACCES, NOTHING, 0) \
+    call(apr_status_t, apr_file_info_get, \
+         (apr_finfo_t *info, apr_int32_t wanted, apr_file_t *file), (info, wanted, file), \
+         APR_EGENERAL, NOTHING, 0) \
+    call(apr_status_t, apr_file_read_full, \
+         (apr_file_t *file, void *text, apr_size_t size, apr_size_t *length), \
+         (file, text, size, length), APR_EGENERAL, NOTHING, 0) \
+    call(apr_status_t, apr_dir_open, (apr_dir_t **directory, const char *path, apr_pool_t *pool), \
+         (directory, path, pool), APR_EACCES, NOTHING, 0) \
+    call(apr_status_t, apr_dir_read, \
+         (apr_finfo_t *entry, apr_int32_t wanted, apr_dir_t *directory), \
+         (entry, wanted, directory), APR_EGENERAL, NOTHING, 0) \
     call(apr_status_t, apr_generate_random_bytes, (unsigned char *bytes, apr_size_t length), \
          (bytes, length), APR_EGENERAL, NOTHING, 0) \
     call(apr_status_t, apr_password_validate, (const char *password, const char *hash), \
@@ -369,9 +386,10 @@ static const char *const harmless[] = {
     /* tell what is there */
     "PQcmdTuples", "PQdb", "PQerrorMessage", "PQfname", "PQgetisnull", "PQgetlength", "PQgetvalue",
     "PQnfields", "PQntuples", "PQparameterStatus", "PQresultErrorField", "PQresultStatus",
-    "PQsocket", "PQstatus", "PQtransactionStatus", "json_array_get", "json_array_size",
-    "json_equal", "json_object_get", "json_object_iter*", "json_object_key_to_iter",
-    "json_string_length", "json_string_value", "EVP_sha256", "CRYPTO_memcmp",
+    "PQserverVersion", "PQsocket", "PQstatus", "PQtransactionStatus", "json_array_get",
+    "json_array_size", "json_equal", "json_object_get", "json_object_iter*",
+    "json_object_key_to_iter", "json_string_length", "json_string_value", "EVP_sha256",
+    "CRYPTO_memcmp",
     /* parses; what fails is told by PQgetResult */
     "PQisBusy",
     /* sets a pointer */
@@ -381,8 +399,8 @@ static const char *const harmless[] = {
     /* characters */
     "PQdsplen", "PQmblen", "PQmblenBounded", "pg_char_to_encoding", "strcasecmp", "strncasecmp",
     "strchr", "strcmp", "strcspn", "strlen", "strncmp", "strpbrk", "strrchr", "strspn", "strstr",
-    "strtol", "strtoll", "strerror", "mem*", "__mem*", "__ctype_*", "snprintf", "vsnprintf",
-    "__snprintf_chk", "__vsnprintf_chk",
+    "strtol", "strtoll", "strerror", "qsort", "mem*", "__mem*", "__ctype_*", "snprintf",
+    "vsnprintf", "__snprintf_chk", "__vsnprintf_chk",
     /* a null; and what ends when nobody has it any more */
     "json_null", "json_delete",
     /* a semaphore of ours is in order */
@@ -395,13 +413,13 @@ static const char *const harmless[] = {
     "__gmon_start__", "__libc_start_main", "__stack_chk_fail", "_ITM_*", "__asan_*", "__ubsan_*",
     /* APR */
     "apr_array_*", "apr_atoi64", "apr_atomic_*", "apr_brigade_create", "apr_brigade_destroy",
-    "apr_bucket_*", "apr_cpystrn", "apr_cstr_*", "apr_escape_*", "apr_fnmatch_test",
-    "apr_global_mutex_lockfile", "apr_hash_*", "apr_itoa", "apr_palloc*", "apr_pdecode_*",
-    "apr_pencode_*", "apr_pescape_*", "apr_pmemdup", "apr_pool_cleanup_*", "apr_pool_destroy",
-    "apr_pool_userdata_*", "apr_psprintf", "apr_pstr*", "apr_punescape_*", "apr_shm_baseaddr_get",
-    "apr_sleep", "apr_snprintf", "apr_strerror", "apr_vsnprintf", "apr_strtoi64", "apr_strtok",
-    "apr_table_*", "apr_thread_cond_signal", "apr_thread_pool_tasks_cancel", "apr_time_now",
-    "apr_tokenize_to_argv", "apr_uri_*",
+    "apr_bucket_*", "apr_cpystrn", "apr_cstr_*", "apr_dir_close", "apr_escape_*", "apr_file_close",
+    "apr_fnmatch", "apr_fnmatch_test", "apr_global_mutex_lockfile", "apr_hash_*", "apr_itoa",
+    "apr_palloc*", "apr_pdecode_*", "apr_pencode_*", "apr_pescape_*", "apr_pmemdup",
+    "apr_pool_cleanup_*", "apr_pool_destroy", "apr_pool_userdata_*", "apr_psprintf", "apr_pstr*",
+    "apr_punescape_*", "apr_shm_baseaddr_get", "apr_sleep", "apr_snprintf", "apr_strerror",
+    "apr_vsnprintf", "apr_strtoi64", "apr_strtok", "apr_table_*", "apr_thread_cond_signal",
+    "apr_thread_pool_tasks_cancel", "apr_time_now", "apr_tokenize_to_argv", "apr_uri_*",
     /* httpd; ap_lookup_provider fails where users_cache_check() has already refused to start */
     "ap_bin2hex", "ap_check_cmd_context", "ap_construct_url", "ap_escape_quotes",
     "ap_get_status_line", "ap_hook_*", "ap_log_*", "ap_lookup_provider",
