@@ -2,7 +2,6 @@
 
 use v5.36;
 use IO::Socket::INET;
-use Time::HiRes qw(time);
 use Users::Test;
 use Users::Test::Process qw(DEADLINE);
 use Users::Test::Session;
@@ -74,9 +73,9 @@ sub begin ($method, $path, %option) {
 
 # A request and the seconds that it took.
 sub timed (@request) {
-    my $before = time;
+    my $before = now;
     my $answer = $server->request(@request);
-    return ($answer, time - $before);
+    return ($answer, now - $before);
 }
 
 sub backends () {
@@ -144,9 +143,9 @@ subtest 'httpd starts without PostgreSQL and recovers by itself' => sub {
     is count_lines($lost), 1, 'one line in the log tells of the loss';
 
     $server->postgres->start;
-    my $before = time;
+    my $before = now;
     wait_until(sub { $server->request(@get)->{status} == 200 }, 'GET to answer');
-    cmp_ok time - $before, '<', 1, 'within a second of its start requests succeed';
+    cmp_ok now - $before, '<', 1, 'within a second of its start requests succeed';
     is $server->request(@patch)->{status}, 200, 'a PATCH too';
     is $server->request(@post)->{status},  201, 'and a POST';
     is count_lines($back), 1, 'one line in the log tells of the return';
@@ -196,7 +195,7 @@ subtest 'a change whose connection dies is settled on another one' => sub {
 
     $server->sql("update users.account set city = 'Leiden' where id = 1");
     $session->sql('begin; select from users.account where id = 1 for update');
-    my $before = time;
+    my $before = now;
     $patch = begin(@patch);
     wait_for_locks(1);
     ($first) = backends();
@@ -204,7 +203,7 @@ subtest 'a change whose connection dies is settled on another one' => sub {
     my $answer = $patch->answer;
     is_unavailable($answer, 'what can not be settled in time');
     like $answer->{json}{errors}[0], qr/outcome is not known/, 'it says so';
-    cmp_ok time - $before, '<', 2 * $ACQUIRE + $SLACK, 'in time';
+    cmp_ok now - $before, '<', 2 * $ACQUIRE + $SLACK, 'in time';
     $session->sql('rollback');
     is $server->request(@patch)->{status}, 200, 'the next one is served';
 };
@@ -216,9 +215,9 @@ subtest 'who finds no free connection is told so in time' => sub {
     $session->sql('begin; select from users.account where id = 1 for update');
     my $patch = begin(@patch);
     wait_for_locks(1);
-    my $before  = time;
+    my $before  = now;
     my @answers = $server->parallel(map { [@get] } 1 .. 10);
-    my $seconds = time - $before;
+    my $seconds = now - $before;
     is_unavailable($answers[$_], "GET $_") for keys @answers;
     cmp_ok $seconds, '>', 0.9 * $ACQUIRE, 'after UsersDBAcquireTimeout';
     cmp_ok $seconds, '<', 1.8 * $ACQUIRE, 'and not after twice of it';
@@ -315,13 +314,13 @@ subtest 'a frozen server costs no more than the deadline' => sub {
 
     my $session = Users::Test::Session->new($server);
     $session->sql('begin; select from users.account where id = 1 for update');
-    my $before = time;
+    my $before = now;
     my $patch  = begin(@patch);
     wait_for_locks(1);
     ($frozen) = backends();
     kill STOP => $frozen;
     is_unavailable($patch->answer, 'PATCH');
-    cmp_ok time - $before, '<', 2 * $ACQUIRE + $SLACK, 'PATCH: within UsersRequestTimeout';
+    cmp_ok now - $before, '<', 2 * $ACQUIRE + $SLACK, 'PATCH: within UsersRequestTimeout';
     kill CONT => $frozen;
     wait_until(sub { !grep { $_ == $frozen } backends() }, 'the frozen process to end');
     $session->sql('rollback');

@@ -2,7 +2,6 @@
 # (draft-ietf-httpapi-idempotency-key-header).
 
 use v5.36;
-use Time::HiRes qw(time);
 use Users::Test;
 use Users::Test::Session;
 
@@ -176,9 +175,9 @@ subtest 'a first request that is still under way is waited for' => sub {
     my @connections = map { $server->connect } 1, 2;
     $_->send(Users::Test::Client::compose(registration('slow'))) for @connections;
     wait_until(sub { count_lock_waits() == 2 }, 'both requests to wait');
-    my $before = time;
+    my $before = now;
     my $hasty  = register('slow', {}, host => 'hasty.example');
-    my $took   = time - $before;
+    my $took   = now - $before;
     is $hasty->{status}, 409, 'who waits too long gets a 409';
     like $hasty->{headers}{'retry-after'}, qr/^[1-9]\d*$/, 'with Retry-After';
     is @{ $hasty->{json}{errors} }, 1, 'and a sentence';

@@ -4,7 +4,6 @@ use v5.36;
 use Cwd            qw(abs_path);
 use File::Basename qw(dirname);
 use IO::Socket::INET;
-use Time::HiRes qw(time);
 use Users::Test;
 use Users::Test::Session;
 
@@ -239,9 +238,9 @@ subtest 'and with the time to connect' => sub {
             two_vhosts('UsersDBConnectTimeout 100ms', 'UsersDBConnectTimeout 1s', $conninfo));
     my %seconds;
     for my $host ('inherits.example', 'back.example') {
-        my $before = time;
+        my $before = now;
         is request($host, 'GET', token => READ_TOKEN)->{status}, 200, "$host: GET answers";
-        $seconds{$host} = time - $before;
+        $seconds{$host} = now - $before;
     }
     cmp_ok $seconds{'inherits.example'}, '<', 0.9, 'UsersDBConnectTimeout of the server';
     cmp_ok $seconds{'back.example'},     '>', 0.9, 'UsersDBConnectTimeout of its own';

@@ -1,7 +1,6 @@
 # Processes of PostgreSQL are stopped (SIGSTOP): they hold their sockets and say nothing.
 
 use v5.36;
-use Time::HiRes qw(time);
 use Users::Test::Fault;
 
 my $server = Users::Test::Fault->new;
@@ -28,13 +27,13 @@ subtest 'all of it' => sub {
     $server->request(GET);
     my @all = ($server->postgres->pid, $server->backends);
     kill STOP => @all;
-    my $before = time;
+    my $before = now;
     my @answers = $server->parallel(map { ([GET], [PATCH]) } 1 .. 10);
-    my $seconds = time - $before;
+    my $seconds = now - $before;
     is_deeply [grep { $_->{status} !~ /^50[34]$/ } @answers], [], 'every request is 503 or 504';
     cmp_ok $seconds, '<', 1 + 0.6 + SLACK, '... within UsersDBAcquireTimeout and UsersDBTimeout';
     my $load = $server->load(4, [GET], [PATCH]);
-    wait_until(sub { time - $before > 3 }, 'it to be known as away');
+    wait_until(sub { now - $before > 3 }, 'it to be known as away');
     @answers = $server->end_load($load);
     cmp_ok @answers, '>', 50, 'then requests are refused at once';
     kill CONT => @all;

@@ -2,7 +2,6 @@
 # nothing that it has begun to serve is lost, nothing that it needs no more stays behind.
 
 use v5.36;
-use Time::HiRes qw(time);
 use Users::Test::Fault;
 use Users::Test::Session;
 
@@ -100,7 +99,7 @@ sub go_on ($count) {
 
 sub gone (@pids) {
     wait_until(sub { !grep { kill 0 => $_ } @pids }, 'children to end');
-    return time;
+    return now;
 }
 
 # Everything that was acknowledged, and nothing else, is in the database, once.
@@ -197,9 +196,9 @@ sub connections () {
 
 # Wait until connections of this name are gone. Returns for how long.
 sub wait_for_end ($name) {
-    my $before = time;
+    my $before = now;
     wait_until(sub { !connections()->{$name} }, "connections of $name to end");
-    return time - $before;
+    return now - $before;
 }
 
 subtest 'connections of a child end with it, not before' => sub {

@@ -1,7 +1,6 @@
 # Someone else holds a lock; a change is broken off in its midst.
 
 use v5.36;
-use Time::HiRes qw(time);
 use Users::Test::Fault;
 use Users::Test::Session;
 

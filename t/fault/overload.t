@@ -1,7 +1,7 @@
 # Twenty times more clients than connections.
 
 use v5.36;
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(sleep);
 use Users::Test::Fault;
 
 my $server = Users::Test::Fault->new;

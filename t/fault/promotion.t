@@ -1,7 +1,7 @@
 # Failover: the primary dies under load, its standby is promoted.
 
 use v5.36;
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(sleep);
 use Users::Test::Fault;
 
 my $server  = Users::Test::Fault->new;
@@ -18,11 +18,11 @@ $server->expect_log(qr/\[users:warn\] .* the database is back after /);
 
 my $load = $server->load(4, [GET], [PATCH]);
 sleep 1;
-my $killed = time;
+my $killed = now;
 $primary->kill;
 wait_until(sub { $server->request(GET)->{status} == 503 }, 'the loss to be noticed');
 $standby->promote;
-my $promoted = time;
+my $promoted = now;
 $server->wait_for_answer(200, GET);
 $server->wait_for_answer(200, PATCH);
 sleep 0.5;

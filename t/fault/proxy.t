@@ -2,7 +2,6 @@
 # direction: what a client was told has happened once, what it was not told at most once.
 
 use v5.36;
-use Time::HiRes qw(time);
 use Users::Test;
 use Users::Test::Proxy;
 use Users::Test::Session;
@@ -203,15 +202,15 @@ sub prepare ($operation, $temperature) {
 sub break ($operation, $temperature, $told, @fault) {
     my ($mark, @request) = prepare($operation, $temperature);
     $proxy->tell('fault', @fault);
-    my $before = time;
+    my $before = now;
     my $answer = $server->request(@request);
-    my $took   = time - $before;
+    my $took   = now - $before;
     $proxy->tell('pass');
     ($answer->{kind}) = split ' ', $operation;
 
-    $before = time;
+    $before = now;
     my $next   = get();
-    my $waited = time - $before;
+    my $waited = now - $before;
     if ($temperature eq 'cold' && $next->{status} == 503) {    # one could not be opened just now
         wait_until(sub { get()->{status} == 200 }, 'the next attempt to connect');
         $next->{status} = 200;
@@ -369,9 +368,9 @@ subtest 'an answer that is late is awaited' => sub {
         my ($kind) = split ' ', $operation;
         my ($mark, @request) = prepare($operation, 'warm');
         $proxy->tell(qw(fault server 4 0 0.2 once), $CHANGE{$kind});
-        my $before = time;
+        my $before = now;
         like $server->request(@request)->{status}, qr/^20[01]$/, $operation;
-        cmp_ok time - $before, '>', 0.2, "$operation: it was late";
+        cmp_ok now - $before, '>', 0.2, "$operation: it was late";
         is stored($mark), 1, "$operation: stored";
         unlike $proxy->tell('trace'), qr/c-/, "$operation: on the same connection";
     }

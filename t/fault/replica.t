@@ -1,7 +1,6 @@
 # UsersDBReplica: GET reads from a standby, unless that lags, fails, or does not know yet.
 
 use v5.36;
-use Time::HiRes qw(time);
 use Users::Test::Fault;
 use Users::Test::Proxy;
 use Users::Test::Session;
@@ -178,11 +177,11 @@ subtest '... by a PATCH that was refused, too' => sub {
 subtest '... for UsersReplicaLag' => sub {
     start('2s');
     wait_for_standby();
-    my $changed = time;
+    my $changed = now;
     $server->request(PATCH);
     ok asks($primary, GET), 'the primary is asked for the account';
     wait_until(sub { !asks($primary, GET) }, 'the standby to be enough again');
-    cmp_ok time - $changed, '>=', 2, '... until then';
+    cmp_ok now - $changed, '>=', 2, '... until then';
 };
 
 subtest 'what the standby does not know yet is looked up at the primary' => sub {
@@ -281,9 +280,9 @@ subtest 'what ends is seen within UsersReplicaLag' => sub {
     $server->expect_log(qr/\[users:warn\] .* the replica has caught up/);
     while_paused(sub {
         $server->sql("update users.token set revoked_at = now() where digest = sha256('$OTHER')");
-        my $revoked = time;
+        my $revoked = now;
         $server->wait_for_answer(401, @OTHER);
-        cmp_ok time - $revoked, '<', 2 + SLACK, 'a revoked token is refused';
+        cmp_ok now - $revoked, '<', 2 + SLACK, 'a revoked token is refused';
         move_to('Gouda');
         is city_of(GET), 'Gouda', 'GET reads from the primary then';
         wait_until(sub { $server->request(GET); $server->count_log(qr/the replica is too far/) },
@@ -303,9 +302,9 @@ subtest 'a standby that is restarted' => sub {
     $standby->stop('immediate');
     wait_until(sub { $server->count_log(qr/the replica can't be reached/) }, 'the loss to be noticed');
     $standby->start;
-    my $back = time;
+    my $back = now;
     wait_until(sub { asks($standby, GET) }, 'it to be used again');
-    note sprintf 'used again %.3f s after its return', time - $back;
+    note sprintf 'used again %.3f s after its return', now - $back;
     are_all_good('no GET fails', $server->end_load($load));
     is $server->count_log(qr/\[users:error\]/), 1, 'the log has one line of its loss';
 };
@@ -368,8 +367,8 @@ subtest 'a primary that is away' => sub {
     my $load = $server->load(2, [GET]);
     $primary->stop('immediate');
     $server->wait_for_answer(503, PATCH);
-    my $since = time;
-    wait_until(sub { time - $since > 2 }, 'UsersReplicaLag to pass');
+    my $since = now;
+    wait_until(sub { now - $since > 2 }, 'UsersReplicaLag to pass');
     is $server->request(GET)->{status}, 200, 'GET is served by the standby';
     is_unavailable($server->request(PATCH), 'PATCH');
     is_unavailable($server->request(GET => '/api/users', token => 'nobodys'), 'an unknown token');

@@ -1,7 +1,7 @@
 # PostgreSQL restarts, in every way, under load.
 
 use v5.36;
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(sleep);
 use Users::Test::Fault;
 
 my $server   = Users::Test::Fault->new;
@@ -13,7 +13,7 @@ $server->allow_log(qr/the database (?:can't be reached|is back)/);
 # The server is back when psql gets in: at most this long before the module does.
 sub accepting () {
     wait_until(sub { eval { $server->sql('select 1') } }, 'PostgreSQL to accept connections');
-    return time;
+    return now;
 }
 
 sub test_recovery ($name, $break) {

@@ -2,7 +2,7 @@
 
 use v5.36;
 use IO::Select;
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(sleep);
 use Users::Test::Fault;
 
 my $server = Users::Test::Fault->new;
@@ -20,12 +20,12 @@ subtest 'a slow body' => sub {
         is $connection->answer->{status}, 100, 'a client that has the rights may send';
         $connection->send(substr $body, 0, 10);
     }
-    my $before = time;
+    my $before = now;
     do {
         is $server->request(GET)->{status}, 200, 'the only connection serves others';
         is $server->request(PATCH)->{status}, 200, '... for changes too';
         sleep 0.3;
-    } while time - $before < 1.5;
+    } while now - $before < 1.5;
     $_->send(substr $body, 10) for @slow;
     is_deeply count(map { $_->answer->{status} } @slow), { 200 => 5 },
         'the time that the body takes is not counted by UsersRequestTimeout';

@@ -8,7 +8,7 @@
 
 use v5.36;
 use JSON::PP    ();
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(sleep);
 use Users::Test::Fault;
 use Users::Test::Session;
 use Users::Test::Torture;
@@ -132,13 +132,13 @@ sub start ($vhost = '') {
 
 # What the child has and should not have, once what it does behind an answer is done.
 sub leftovers () {
-    my $end = time + 5;
+    my $end = now + 5;
     while (1) {
         my $live  = $torture->live;
         my @wrong = grep { $live->{$_} != $idle{$_} } keys %idle;
         push @wrong, 'library' if defined $library && $live->{library} != $library;
         return unless @wrong;
-        if (time > $end) {
+        if (now > $end) {
             @idle{ keys %idle } = $live->@{ keys %idle };    # it is told once
             $library = $live->{library};
             return join ', ', map { "$live->{$_} $_" } @wrong;
@@ -170,12 +170,12 @@ sub run ($operation, $request) {
 
 # The same until the answer isn't that there is no connection, which lasts for a moment.
 sub run_undisturbed ($operation, $request) {
-    my $end = time + 10;
+    my $end = now + 10;
     my ($answer, $made);
     do {
         sleep 0.01 if $answer;
         ($answer, $made) = run($operation, $request);
-    } while $answer->{status} == 503 && time < $end;
+    } while $answer->{status} == 503 && now < $end;
     return ($answer, $made);
 }
 

@@ -16,7 +16,8 @@ Users::Test - mod_users in a private httpd, over a private PostgreSQL
     done_testing;
 
 Brings the functions of Test::More. Its C<done_testing> stops the servers first: what they
-logged is tested too.
+logged is tested too. C<wait_until> is for what has to happen, and C<now> (seconds since some moment)
+for how long it takes: the time of day can be set meanwhile.
 
 =head1 SERVERS
 
@@ -86,7 +87,7 @@ use parent qw(Exporter);
 use Test::More import => ['!done_testing'];
 use Users::Test::Client;
 use Users::Test::Postgres;
-use Users::Test::Process qw(DEADLINE end end_all ended run slurp spawn wait_until);
+use Users::Test::Process qw(DEADLINE end end_all ended now run slurp spawn wait_until);
 
 use constant {
     READ_TOKEN     => 'read-token-of-user-1',
@@ -106,7 +107,7 @@ use constant OAUTH_ENDPOINTS => join '', map { "<Location $_->[1]>\nUsersEndpoin
     (map { [metadata => "/.well-known/oauth-$_"] } qw(authorization-server protected-resource/api/users));
 
 our @EXPORT = qw(READ_TOKEN UPDATE_TOKEN FULL_TOKEN REGISTER_TOKEN CLIENT_ID CLIENT_SECRET
-    OAUTH_ENDPOINTS done_testing wait_until);
+    OAUTH_ENDPOINTS done_testing now wait_until);
 
 my $SOURCE  = $ENV{USERS_SRCDIR}             // abs_path(dirname(__FILE__) . '/../../..');
 my $MODULE  = $ENV{USERS_MODULE}             // "$SOURCE/.libs/mod_users.so";

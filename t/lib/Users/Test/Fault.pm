@@ -55,11 +55,10 @@ a hash of how often each value is in a list.
 =cut
 
 use v5.36;
-use Time::HiRes qw(time);
 use Users::Test;
 use Users::Test::Client;
 use Users::Test::Load;
-use Users::Test::Process qw(end slurp spawn);
+use Users::Test::Process qw(end now slurp spawn);
 use parent -norequire, qw(Users::Test);
 
 use constant {
@@ -122,15 +121,15 @@ sub begin ($self, $method, $path, %option) {
 }
 
 sub timed ($self, @request) {
-    my $before = time;
+    my $before = now;
     my $answer = $self->request(@request);
-    return ($answer, time - $before);
+    return ($answer, now - $before);
 }
 
 sub wait_for_answer ($self, $status, @request) {
-    my $before = time;
+    my $before = now;
     wait_until(sub { $self->request(@request)->{status} == $status }, "a $status");
-    return time - $before;
+    return now - $before;
 }
 
 sub backends ($self) {

@@ -4,9 +4,9 @@ package Users::Test::Load;
 
 use v5.36;
 use POSIX       qw(SIGTERM SIG_BLOCK sigpending sigprocmask);
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(sleep);
 use Users::Test::Client;
-use Users::Test::Process qw(slurp);
+use Users::Test::Process qw(now slurp);
 
 # What a request has its own number in place of, which is as long.
 use constant SERIAL => 'serial-of-request';
@@ -23,7 +23,7 @@ sub run ($port, $file) {
         my $serial  = sprintf '%08d-%08d', $$, $i;
         my $request = $requests[$i % @requests] =~ s/@{[SERIAL]}/$serial/gr;
         my $reused  = defined $connection;
-        my $before  = time;
+        my $before  = now;
         my $answer  = eval {
             $connection //= Users::Test::Client->new($port);
             $connection->send($request);
@@ -32,7 +32,7 @@ sub run ($port, $file) {
         my $status = $answer ? $answer->{status} : 0;
         my $end    = $answer ? 'answered' : _fault($connection, $reused);
         undef $connection if !$answer || ($answer->{headers}{connection} // '') eq 'close';
-        printf "%.6f %.6f %d %s %s %s\n", time, time - $before, $status, $request =~ /^(\w+)/, $serial, $end;
+        printf "%.6f %.6f %d %s %s %s\n", now, now - $before, $status, $request =~ /^(\w+)/, $serial, $end;
         sleep 0.005 if $status != 200;    # else refusals would be all that the machine does
     }
 }

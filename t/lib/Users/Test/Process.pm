@@ -5,14 +5,20 @@ package Users::Test::Process;
 use v5.36;
 use Exporter qw(import);
 use POSIX       qw(WNOHANG);
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(CLOCK_MONOTONIC clock_gettime sleep);
 
-our @EXPORT_OK = qw(DEADLINE end end_all ended reap run slurp spawn wait_until);
+our @EXPORT_OK = qw(DEADLINE end end_all ended now reap run slurp spawn wait_until);
 
 # Seconds that anything waited for may take; memcheck slows httpd down some twenty times.
 use constant DEADLINE => $ENV{USERS_TEST_VALGRIND} ? 300 : 30;
 
 my %running;    # by process id
+
+# Seconds since some moment, by a clock that nobody sets, as a machine's first minutes set the time
+# of day.
+sub now : prototype() () {
+    return clock_gettime(CLOCK_MONOTONIC);
+}
 
 # Start a program in / (the checkout may be out of another user's sight) with its output
 # going to files. Returns its process id.
@@ -71,11 +77,11 @@ sub run ($command, $scratch) {
 # Wait until a condition holds. Returns what it returned; where it stays false, dies with
 # what was waited for, or returns false where that is undef.
 sub wait_until ($condition, $what) {
-    my $end = time + DEADLINE;
+    my $end = now + DEADLINE;
     while (1) {
         my $result = $condition->();
         return $result if $result;
-        last if time > $end;
+        last if now > $end;
         sleep 0.02;
     }
     die "waited in vain for $what\n" if defined $what;

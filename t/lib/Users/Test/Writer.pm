@@ -6,8 +6,9 @@ package Users::Test::Writer;
 use v5.36;
 use IO::Handle;
 use POSIX       qw(SIGTERM SIG_BLOCK);
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(sleep);
 use Users::Test::Client;
+use Users::Test::Process qw(now);
 
 # Each request has a mark of its own, which is the city of its account. A line of the ledger is
 #
@@ -82,12 +83,12 @@ sub learn_tag ($self) {
 }
 
 sub request ($self, $operation, $mark, $method, $token, $headers, $user) {
-    my $before = time;
+    my $before = now;
     my $answer = $self->exchange($method => '/api/users', token => $token, headers => $headers,
         json => { user => $user });
     my $told    = $answer->{json}{user};
     my $unknown = ($answer->{body} // '') =~ /outcome is not known/ ? 1 : 0;
-    say join ' ', $operation, $mark, $answer->{status}, sprintf('%.3f', time - $before), $unknown,
+    say join ' ', $operation, $mark, $answer->{status}, sprintf('%.3f', now - $before), $unknown,
         $told ? ($told->{id}, $told->{api} ? $told->{api}->@{qw(username password)} : ()) : ();
     STDOUT->sync;
     return $answer;
