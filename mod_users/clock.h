@@ -5,7 +5,7 @@
 #include <apr_time.h>
 #include <time.h>
 
-/* Microseconds since some moment in the past. */
+/* Microseconds, above 0, since some moment, which can be the boot of the machine, just now. */
 static inline apr_time_t users_now(void)
 {
     struct timespec now;

@@ -48,11 +48,11 @@ struct users_replica {
 };
 
 /*
- * When users last changed something, in milliseconds of users_now(): a table of hashes, in which
- * a user may share another one's place and then reads from the primary for no reason of his own.
+ * When users last changed something (users_now(); 0: never): a table of hashes, in which a user may
+ * share another one's place and then reads from the primary for no reason of his own.
  */
 struct users_writers {
-    apr_uint32_t changed[WRITERS];
+    apr_uint64_t changed[WRITERS];
 };
 
 /* Opening */
@@ -235,14 +235,9 @@ users_route users_replica_route(const request_rec *r, bool may_lag)
 /* Who changes what */
 
 /* Fibonacci hashing: neighbours are far from each other. */
-static apr_uint32_t *place_of(struct users_writers *writers, apr_int64_t user)
+static apr_uint64_t *place_of(struct users_writers *writers, apr_int64_t user)
 {
     return &writers->changed[(apr_uint64_t)user * 0x9e3779b97f4a7c15 >> (64 - WRITERS_BITS)];
-}
-
-static apr_uint32_t milliseconds(apr_time_t time)
-{
-    return (apr_uint32_t)apr_time_as_msec(time); /* that it wraps does not matter to differences */
 }
 
 void users_replica_note_change(const request_rec *r, apr_int64_t user)
@@ -250,16 +245,16 @@ void users_replica_note_change(const request_rec *r, apr_int64_t user)
     struct users_writers *writers = users_settings_of(r->server)->writers;
 
     if (writers) {
-        apr_atomic_set32(place_of(writers, user), milliseconds(users_now()));
+        apr_atomic_set64(place_of(writers, user), (apr_uint64_t)users_now());
     }
 }
 
 static bool has_changed(const struct users_database *replica, apr_int64_t user)
 {
     const users_settings *settings = replica->settings;
-    apr_uint32_t changed = apr_atomic_read32(place_of(settings->writers, user));
+    apr_time_t changed = (apr_time_t)apr_atomic_read64(place_of(settings->writers, user));
 
-    return milliseconds(users_now()) - changed <= milliseconds(settings->replica_lag) + 1;
+    return changed && users_now() - changed <= settings->replica_lag;
 }
 
 /* What has failed is not tried again for a while. */

@@ -1,6 +1,6 @@
 /*
  * Makes one call of mod_users fail: t/fault/torture.t preloads this into httpd, or into usersctl,
- * and has each call fail in turn.
+ * and has each call fail in turn. It also sets the module's clock (t/fault/clock.t).
  *
  * When the module is loaded, the entries of its table of imported functions are replaced: nobody
  * else's calls are touched, and what httpd itself exports is reached too. A function fails as its
@@ -43,6 +43,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #include <util_filter.h>
 #include <util_mutex.h>
@@ -66,11 +67,13 @@ typedef enum {
 
 /* The file; its users are one test and the processes of one server. */
 typedef struct {
-    atomic_uint calls;                 /* since the test has set it to 0 */
-    atomic_uint first;                 /* the calls from this number on fail; 0: none */
-    atomic_uint last;                  /* until this one */
-    atomic_uint in_library;            /* memory of libpq and jansson runs out, too */
-    atomic_int live[KINDS];            /* brought and not yet taken back */
+    atomic_uint calls;      /* since the test has set it to 0 */
+    atomic_uint first;      /* the calls from this number on fail; 0: none */
+    atomic_uint last;       /* until this one */
+    atomic_uint in_library; /* memory of libpq and jansson runs out, too */
+    atomic_int ahead;       /* seconds that the module's CLOCK_MONOTONIC is, if not behind */
+    atomic_uint looks;      /* of the module at it */
+    atomic_int live[KINDS]; /* brought and not yet taken back */
     atomic_uint failed[FUNCTIONS_MAX]; /* how often, since the test has set it to 0 */
     unsigned functions;                /* how many names there are */
     char names[FUNCTIONS_MAX][NAME_MAX_LENGTH];
@@ -409,8 +412,8 @@ static const char *const harmless[] = {
     "fputc", "fputs", "fwrite", "fread", "putc", "puts", "putchar", "printf", "__printf_chk",
     "fprintf", "__fprintf_chk",
     /* the program's own */
-    "getopt_long", "sigaction", "apr_terminate", "clock_gettime", "__errno_location", "__cxa_*",
-    "__gmon_start__", "__libc_start_main", "__stack_chk_fail", "_ITM_*", "__asan_*", "__ubsan_*",
+    "getopt_long", "sigaction", "apr_terminate", "__errno_location", "__cxa_*", "__gmon_start__",
+    "__libc_start_main", "__stack_chk_fail", "_ITM_*", "__asan_*", "__ubsan_*",
     /* APR */
     "apr_array_*", "apr_atoi64", "apr_atomic_*", "apr_brigade_create", "apr_brigade_destroy",
     "apr_bucket_*", "apr_cpystrn", "apr_cstr_*", "apr_dir_close", "apr_escape_*", "apr_file_close",
@@ -531,6 +534,18 @@ static json_t *torture_json_pack(const char *format, ...)
     return packed;
 }
 
+static __typeof__(clock_gettime) *real_clock_gettime;
+static int torture_clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int failed = real_clock_gettime(clock, now);
+
+    if (clock == CLOCK_MONOTONIC) {
+        now->tv_sec += atomic_load(&state->ahead);
+        atomic_fetch_add(&state->looks, 1);
+    }
+    return failed;
+}
+
 /* Replacing */
 
 typedef struct {
@@ -544,7 +559,7 @@ static const entry of_module[] = {
     CALLS(ENTRY) RETURNS(ENTRY)
 #undef ENTRY
 #define ENTRY(name) {#name, (void *)torture_##name, (void **)&real_##name},
-        OTHER_CALLS(ENTRY)
+        OTHER_CALLS(ENTRY) ENTRY(clock_gettime)
 #undef ENTRY
             {NULL, NULL, NULL}};
 

@@ -25,12 +25,17 @@ C<live> is a hash of how many things the module has and has not given back. C<st
 functions that it calls and F<torture.c> does not know. C<untouched> are those that it knows and that
 have not failed in this test.
 
+C<set_clock> sets the clock that the module's deadlines go by (CLOCK_MONOTONIC) to a number of
+seconds, in processes that run already, too; it goes on from there. C<clock> tells it. C<looks> is how
+often the module has looked at it since it was set.
+
 =cut
 
 use v5.36;
 use Cwd            qw(abs_path);
 use Fcntl          qw(O_CREAT O_RDWR);
 use File::Basename qw(dirname);
+use Users::Test::Process qw(now);
 
 my $SOURCE  = $ENV{USERS_SRCDIR}          // abs_path(dirname(__FILE__) . '/../../../..');
 my $MODULE  = $ENV{USERS_MODULE}          // "$SOURCE/.libs/mod_users.so";
@@ -39,7 +44,7 @@ my $LIBRARY = $ENV{USERS_TORTURE_LIBRARY} // "$SOURCE/t/fault/.libs/torture.so";
 # torture_state of torture.c
 my @KINDS = qw(nothing connection result options memory slot lock semaphore library);
 my ($FUNCTIONS_MAX, $NAME_MAX, $STRANGERS_MAX) = (96, 32, 1024);
-my %AT = (calls => 0, first => 4, last => 8, in_library => 12, live => 16);
+my %AT = (calls => 0, first => 4, last => 8, in_library => 12, ahead => 16, looks => 20, live => 24);
 $AT{failed}    = $AT{live} + 4 * @KINDS;
 $AT{functions} = $AT{failed} + 4 * $FUNCTIONS_MAX;
 $AT{names}     = $AT{functions} + 4;
@@ -81,6 +86,19 @@ sub fail ($self, $call, $behind = 0) {
 
 sub library_too ($self, $whether) {
     $self->_set(in_library => $whether ? 1 : 0);
+}
+
+sub set_clock ($self, $seconds) {
+    $self->_set(ahead => int($seconds) - int now);
+    $self->_set(looks => 0);
+}
+
+sub clock ($self) {
+    return now + unpack 'l', $self->_read($AT{ahead}, 4);
+}
+
+sub looks ($self) {
+    return unpack 'L', $self->_read($AT{looks}, 4);
 }
 
 sub victims ($self) {
