@@ -86,15 +86,14 @@ static bool give_up(users_combiner *combiner, users_ticket *ticket)
  */
 static bool wait_for_call(users_combiner *combiner, users_ticket *ticket)
 {
-    /* semaphores know the time of day alone; should it be set, the trips' own ends bound the wait
-     */
-    apr_time_t end = apr_time_now() + ticket->deadline - users_now();
-    struct timespec until = {.tv_sec = apr_time_sec(end), .tv_nsec = apr_time_usec(end) * 1000};
     int failed;
 
-    do { /* again after a signal */
+    do { /* again after a signal, and where the time of day, which semaphores go by, was set */
+        apr_time_t end = apr_time_now() + ticket->deadline - users_now();
+        struct timespec until = {.tv_sec = apr_time_sec(end), .tv_nsec = apr_time_usec(end) * 1000};
+
         failed = sem_timedwait(&ticket->called, &until);
-    } while (failed && errno == EINTR);
+    } while (failed && (errno == EINTR || users_now() < ticket->deadline));
     if (failed && give_up(combiner, ticket)) {
         return false;
     }

@@ -1,11 +1,28 @@
 /* The combiner alone, with threads: also built with ThreadSanitizer (make race). */
+#include <semaphore.h>
+
+static int wait_by_the_time_of_day(sem_t *semaphore, const struct timespec *until);
+#define sem_timedwait wait_by_the_time_of_day
 #include "combine.c" /* to see who waits in the queue */
+#undef sem_timedwait
 
 #include "unit.h"
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+
+static atomic_int clock_steps; /* forward, each past the end of a wait; below 0 somebody waits on */
+
+static int wait_by_the_time_of_day(sem_t *semaphore, const struct timespec *until)
+{
+    if (atomic_fetch_sub(&clock_steps, 1) > 0) {
+        errno = ETIMEDOUT;
+        return -1;
+    }
+    return sem_timedwait(semaphore, until);
+}
 
 /* A trip that waits at a gate, so that a test decides when it ends. */
 typedef struct {
@@ -195,6 +212,30 @@ static void who_waits_too_long_leaves_the_queue(void **state)
     }
 }
 
+static void the_time_of_day_may_be_set(void **state)
+{
+    gated g;
+    users_combiner *combiner = gated_combiner(state, &g, 1);
+    asker askers[2];
+
+    atomic_store(&clock_steps, 1);
+    for (int i = 0; i < 2; i++) {
+        start(&askers[i], combiner, i, PATIENT);
+        if (i == 0) {
+            sem_wait(&g.entered);
+        }
+    }
+    while (atomic_load(&clock_steps) > 0 ||
+           (atomic_load(&clock_steps) == 0 && queue_length(combiner) == 1)) {
+        sched_yield(); /* until the second waits again, or has left the queue */
+    }
+    sem_post(&g.gate);
+    sem_post(&g.gate);
+    for (int i = 0; i < 2; i++) {
+        assert_answered(&askers[i]);
+    }
+}
+
 static void who_is_on_a_trip_waits_for_its_end(void **state)
 {
     gated g;
@@ -210,7 +251,7 @@ static void who_is_on_a_trip_waits_for_its_end(void **state)
     wait_for_queue(combiner, 2);
     sem_post(&g.gate);
     sem_wait(&g.entered); /* both are on the second trip now */
-    for (apr_time_t end = apr_time_now() + apr_time_from_msec(300); apr_time_now() < end;) {
+    for (apr_time_t end = users_now() + apr_time_from_msec(300); users_now() < end;) {
         sched_yield(); /* until their deadlines are past */
     }
     sem_post(&g.gate);
@@ -301,6 +342,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(lanes_run_side_by_side),
     cmocka_unit_test(a_trip_has_an_upper_bound),
     cmocka_unit_test(who_waits_too_long_leaves_the_queue),
+    cmocka_unit_test(the_time_of_day_may_be_set),
     cmocka_unit_test(who_is_on_a_trip_waits_for_its_end),
     cmocka_unit_test(nobody_is_lost_in_a_crowd),
 };
