@@ -235,7 +235,7 @@ subtest 'every answer says who may keep it, and what it holds' => sub {
     }
 
     $server->sql('revoke select on users_api.token from mod_users');
-    $server->expect_log(qr/permission denied for view token/);
+    $server->expect_log(qr/\[users:error\] .*\b42501\b/);
     $check->(500, $json, GET => token => READ_TOKEN);
     $server->sql('grant select on users_api.token to mod_users');
 

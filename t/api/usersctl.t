@@ -554,7 +554,7 @@ subtest 'no secret is in the arguments, the environment or the log' => sub {
     my $client = 'a-client-secret-that-is-kept';
     my $token =
         told(qw(token issue --application test-client --user 1 --scopes profile_read))->{token};
-    wait_until(sub { $log->() =~ /parameters: \$1 = '\\\\?x@{[ sha256_hex($token) ]}'/ },
+    wait_until(sub { $log->() =~ /@{[ sha256_hex($token) ]}/ },
         'the log to have parameters');
 
     my $lock   = Users::Test::Session->new($server);
@@ -585,7 +585,7 @@ subtest 'no secret is in the arguments, the environment or the log' => sub {
         unlike $seen,    qr/$forms/, '... that is in no argument, nor in the environment';
         unlike $log->(), qr/$forms/, "... nor in PostgreSQL's log";
     }
-    like $log->(), qr/execute <unnamed>: select .* users_admin\.add_credential/,
+    like $log->(), qr/select .* users_admin\.add_credential/,
         'the log has the calls';
     $server->sql('alter system reset all');
     $server->sql('select pg_reload_conf()');
