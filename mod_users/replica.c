@@ -93,8 +93,8 @@ int users_replica_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
         memset(writers, 0, sizeof(struct users_writers));
         apr_pool_userdata_set(writers, WRITERS_PROCESS, NULL, process); /* copies the key */
     }
-    for (; s; s = s->next) {
-        users_settings_of(s)->writers = writers;
+    for (server_rec *each = s; each; each = each->next) {
+        users_settings_of(each)->writers = writers;
     }
     return OK;
 }
