@@ -330,9 +330,13 @@ subtest 'conf/users.conf works as it stands in a stock configuration' => sub {
               AllowOverride None
               Require all granted
             </Directory>
-            Include $path
             <VirtualHost *:*>
               ServerAdmin webmaster\@localhost
+              DocumentRoot $htdocs
+              Include $path
+            </VirtualHost>
+            <VirtualHost *:*>
+              ServerName other.example
               DocumentRoot $htdocs
             </VirtualHost>
             SITE
@@ -352,6 +356,8 @@ subtest 'conf/users.conf works as it stands in a stock configuration' => sub {
     $expect->(404, GET     => '/api/users.json', token => READ_TOKEN);
     $expect->(200, GET     => '/');
     is register('localhost')->{status}, 201, 'POST /api/users: 201';
+    is request('other.example', 'GET', token => READ_TOKEN)->{status}, 404,
+        'a virtual host that does not include it has no API';
     is $server->request(GET => '/')->{body}, 'It works!', 'the site around it stays as it was';
 };
 
