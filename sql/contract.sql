@@ -10,58 +10,104 @@
 -- run with their owner's rights, and their search_path is fixed since they do.
 
 create or replace function users_api.entity_tag(document json) returns text
-language sql stable strict
+language plpgsql stable strict set search_path = pg_catalog, pg_temp
 as $$
-  select left(encode(sha256(convert_to(document::text, 'UTF8')), 'hex'), 32)
+begin
+  return left(encode(sha256(convert_to(document::text, 'UTF8')), 'hex'), 32);
+end
 $$;
 comment on function users_api.entity_tag is
   'The opaque part of the strong entity tag (RFC 9110 section 8.8.3) of a document: SHA-256, first 32 hex digits.';
 
 -- What the changes share
+--
+-- All of it is plpgsql, whose plans a session keeps: a function in SQL that can't be inlined is parsed
+-- anew by each statement that calls it.
+
+create or replace function users.document(p_account users.account) returns json
+language plpgsql stable
+as $$
+begin
+  return concat(
+    '{"user":', p_account.document_head,
+    (select document from users.currency where code = p_account.currency),
+    p_account.document_middle,
+    (select document from users.billing_plan where id = p_account.billing_plan_id),
+    p_account.document_services,
+    ',"quota":{', (
+      select string_agg(concat(document_head, current, ',"quota":', quota,
+        ',"is_over":', to_json(current >= quota), ',"available":', quota - current, '}'), ',' order by kind)
+      from (
+        select kind, document_head, quota,
+          coalesce((p_account.usage -> coalesce(counter, kind))::bigint, 0) as current
+        from users.group_quota
+        where group_id = p_account.group_id
+      ) as quotas),
+    '},"unprocessed_usage":', p_account.unprocessed_usage, '}}')::json;
+end
+$$;
+comment on function users.document is
+  'The document of a row of users.account, as the view users_api.account shows it; of a row that this very statement '
+  'has changed, too, which a view can''t see yet.';
 
 create or replace function users.fault(p_field text, p_text text) returns jsonb
-language sql immutable
+language plpgsql immutable
 as $$
-  select jsonb_build_object('field', p_field, 'text', p_text)
+begin
+  return jsonb_build_object('field', p_field, 'text', p_text);
+end
 $$;
 comment on function users.fault is 'One thing that is wrong with a request: a member of a list of faults.';
 
 create or replace function users.is_known_locale(p_locale text) returns boolean
-language sql stable strict
+language plpgsql stable strict
 as $$
-  select exists (select from users.language where code = split_part(p_locale, '-', 1))
-    and (p_locale not like '%-%'
-      or exists (select from users.country where code = split_part(p_locale, '-', 2)))
+begin
+  return exists (select from users.language where code = split_part(p_locale, '-', 1))
+    and (strpos(p_locale, '-') = 0
+      or exists (select from users.country where code = split_part(p_locale, '-', 2)));
+end
 $$;
 comment on function users.is_known_locale is
   'Is it a language that we know (en), or one with a region that we know (pt-BR)?';
 
 create or replace function users.faults(p_fields jsonb, p_labels jsonb) returns jsonb
-language sql stable
+language plpgsql stable
 as $$
-  select coalesce(jsonb_agg(fault), '[]')
-  from (values -- a field that is absent or null compares as null, which is no fault
-    ('country', 'is not a known country',
-      p_fields ->> 'country' not in (select code from users.country)),
-    ('currency', 'is not a known currency',
-      p_fields ->> 'currency' not in (select code from users.currency)),
-    ('locale', 'is not a known locale',
-      not users.is_known_locale(p_fields ->> 'locale')),
-    ('merge_labels', 'is too large (maximum is 16 KiB)',
-      octet_length(p_labels::text) > 16384)
-  ) as checks (field, text, failed)
-  cross join users.fault(field, text) as fault
-  where failed
+declare
+  v_faults jsonb := '[]'; -- a field that is absent or null compares as null, which is no fault
+begin
+  if p_fields ->> 'country' is not null then -- apart: a condition with a query in it runs that in any case
+    if not exists (select from users.country where code = p_fields ->> 'country') then
+      v_faults := v_faults || users.fault('country', 'is not a known country');
+    end if;
+  end if;
+  if p_fields ->> 'currency' is not null then
+    if not exists (select from users.currency where code = p_fields ->> 'currency') then
+      v_faults := v_faults || users.fault('currency', 'is not a known currency');
+    end if;
+  end if;
+  if not users.is_known_locale(p_fields ->> 'locale') then
+    v_faults := v_faults || users.fault('locale', 'is not a known locale');
+  end if;
+  if octet_length(p_labels::text) > 16384 then
+    v_faults := v_faults || users.fault('merge_labels', 'is too large (maximum is 16 KiB)');
+  end if;
+  return v_faults;
+end
 $$;
 comment on function users.faults is
   'What is wrong with fields and labels, as far as any account is concerned. p_labels null: not to be judged.';
 
 create or replace function users.merged_labels(p_labels jsonb, p_patch jsonb) returns jsonb
-language sql immutable
+language plpgsql immutable
 as $$
-  select coalesce(jsonb_object_agg(key, value), '{}')
-  from jsonb_each(p_labels || case jsonb_typeof(p_patch) when 'object' then p_patch else '{}' end)
-  where value <> 'null'
+begin
+  return (
+    select coalesce(jsonb_object_agg(key, value), '{}')
+    from jsonb_each(p_labels || case jsonb_typeof(p_patch) when 'object' then p_patch else '{}' end)
+    where value <> 'null');
+end
 $$;
 comment on function users.merged_labels is
   'Labels in which each top-level key of p_patch has replaced the one of its name, or removed it by null.';
@@ -76,13 +122,86 @@ comment on function users.merged_labels is
 -- its own (users.change), since a later change may stand between a change and its repeat, and would
 -- overwrite a column of the account. To end a token twice is to end it once. The first try may
 -- still be running, or not even have begun, when the repeat comes: whichever is second waits for
--- the other, for a row or in a unique index, and then finds what it has done. A refusal stores
+-- the other in a unique index, and then finds what it has done. A refusal stores
 -- nothing, and a repeat is judged anew.
 --
 -- All of that wants the isolation level "read committed", in which a statement sees what those
 -- before it have waited for; role.sql asks for it.
 
 -- PATCH
+
+create or replace function users.store_update(
+  p_user_id bigint, p_fields jsonb, p_patch jsonb, p_if_match text[]) returns json
+language plpgsql
+as $$
+declare
+  v_document json;
+  v_before timestamptz;
+begin
+  update users.account as a set -- the columns that the owner may change, and no other
+    fname = case when p_fields ? 'fname' then p_fields ->> 'fname' else a.fname end,
+    lname = case when p_fields ? 'lname' then p_fields ->> 'lname' else a.lname end,
+    email = case when p_fields ? 'email' then p_fields ->> 'email' else a.email end,
+    locale = case when p_fields ? 'locale' then p_fields ->> 'locale' else a.locale end,
+    city = case when p_fields ? 'city' then p_fields ->> 'city' else a.city end,
+    state = case when p_fields ? 'state' then p_fields ->> 'state' else a.state end,
+    zip = case when p_fields ? 'zip' then p_fields ->> 'zip' else a.zip end,
+    c_sftp_pass = case when p_fields ? 'c_sftp_pass' then (p_fields -> 'c_sftp_pass')::boolean else a.c_sftp_pass end,
+    country = case when p_fields ? 'country' then p_fields ->> 'country' else a.country end,
+    address1 = case when p_fields ? 'address1' then p_fields ->> 'address1' else a.address1 end,
+    address2 = case when p_fields ? 'address2' then p_fields ->> 'address2' else a.address2 end,
+    company_name = case when p_fields ? 'company_name' then p_fields ->> 'company_name' else a.company_name end,
+    phone = case when p_fields ? 'phone' then p_fields ->> 'phone' else a.phone end,
+    currency = case when p_fields ? 'currency' then p_fields ->> 'currency' else a.currency end,
+    labels = case when p_patch is not null then users.merged_labels(a.labels, p_patch) else a.labels end,
+    updated_at = date_trunc('milliseconds', greatest(clock_timestamp(), a.updated_at + interval '1 ms'))
+  from (select updated_at from users.account where id = p_user_id) as old
+  where a.id = p_user_id
+    and a.suspended_at is null
+    -- of two changes with one tag the second finds the first one's, since it waits for the row
+    and (p_if_match is null or users_api.entity_tag(users.document(a)) = any (p_if_match))
+    and (p_patch is null or octet_length(users.merged_labels(a.labels, p_patch)::text) <= 16384)
+  returning users.document(a), old.updated_at into v_document, v_before;
+  -- Not each time: of an account that changes all the time it would read an hour's rows.
+  if v_before < now() - interval '1 hour' or v_document is not null and random() < 0.01 then
+    delete from users.change where user_id = p_user_id and created_at < now() - interval '1 hour';
+  end if;
+  return v_document;
+end
+$$;
+comment on function users.store_update is
+  'Store what an owner changes, and return the new document; null, and nothing is stored, where the account is absent '
+  'or suspended, a condition fails, or the labels become too large.';
+
+create or replace function users.judge_update(
+  p_user_id bigint, p_fields jsonb, p_patch jsonb, p_if_match text[])
+returns table (outcome text, faults jsonb)
+language plpgsql
+as $$
+declare
+  v_account users.account;
+begin
+  select * into v_account from users.account where id = p_user_id for no key update;
+  if v_account.id is null or v_account.suspended_at is not null then
+    outcome := 'absent';
+  elsif p_if_match is not null and users_api.entity_tag(users.document(v_account)) <> all (p_if_match) then
+    outcome := 'stale';
+  else
+    faults := users.faults(p_fields,
+      case when p_patch is not null then users.merged_labels(v_account.labels, p_patch) end);
+    if exists (
+      select from users.account where lower(email) = lower(p_fields ->> 'email') and id <> p_user_id
+    ) then
+      faults := faults || users.fault('email', 'has already been taken');
+    end if;
+    outcome := case when faults <> '[]' then 'invalid' end;
+  end if;
+  return next;
+end
+$$;
+comment on function users.judge_update is
+  'Why a change can''t be stored: outcome and faults as of users_api.update_account; outcome null: it can. The account is '
+  'locked from then on.';
 
 create or replace function users_api.update_account(
   p_user_id bigint, p_fields jsonb, p_request jsonb, p_if_match text[], p_store boolean,
@@ -91,86 +210,45 @@ returns table (outcome text, faults jsonb, document json)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_taken constant jsonb := users.fault('email', 'has already been taken');
   v_patch constant jsonb := p_request #> '{user,merge_labels}';
-  v_account users.account;
-  v_labels jsonb;
+  v_empty constant boolean := p_fields = '{}' and v_patch is null;
 begin
-  select * into v_account from users.account where id = p_user_id for no key update;
-
-  -- Looked for under the lock, and before anything is judged: the first try has changed the tag.
-  if exists (select from users.change where user_id = p_user_id and nonce = p_nonce) then
+  -- Before anything is judged, since the first try has changed the tag; while that is under way the index has us wait.
+  insert into users.change (user_id, nonce) values (p_user_id, p_nonce) on conflict do nothing;
+  if not found then
     outcome := 'updated';
     document := (select account.document from users_api.account where user_id = p_user_id);
     return next;
     return;
   end if;
 
-  if v_account.id is null or v_account.suspended_at is not null then
-    outcome := 'absent';
-    return next;
-    return;
+  -- The usual change is stored as it comes. One that can't be, or that might not, is judged under a lock.
+  if p_store and not v_empty and not p_fields ?| array['country', 'currency', 'email', 'locale'] then
+    document := users.store_update(p_user_id, p_fields, v_patch, p_if_match);
   end if;
-
-  -- Judged under the lock: of two changes with one tag the second finds the first one's.
-  if p_if_match is not null and not exists (
-    select from users_api.account
-    where user_id = p_user_id and users_api.entity_tag(account.document) = any (p_if_match)
-  ) then
-    outcome := 'stale';
-    return next;
-    return;
-  end if;
-
-  v_labels := users.merged_labels(v_account.labels, v_patch);
-  v_account := jsonb_populate_record(v_account, p_fields);
-  faults := users.faults(p_fields, case when v_patch is not null then v_labels end);
-  if exists (
-    select from users.account where lower(email) = lower(v_account.email) and id <> p_user_id
-  ) then
-    faults := faults || v_taken;
-  end if;
-  if not p_store or faults <> '[]' then
-    outcome := 'invalid';
-    return next;
-    return;
-  end if;
-
-  if p_fields <> '{}' or v_patch is not null then
-    begin
-      update users.account set -- the columns that the owner may change, and no other
-        fname = v_account.fname,
-        lname = v_account.lname,
-        email = v_account.email,
-        locale = v_account.locale,
-        city = v_account.city,
-        state = v_account.state,
-        zip = v_account.zip,
-        c_sftp_pass = v_account.c_sftp_pass,
-        country = v_account.country,
-        address1 = v_account.address1,
-        address2 = v_account.address2,
-        company_name = v_account.company_name,
-        phone = v_account.phone,
-        currency = v_account.currency,
-        labels = v_labels,
-        updated_at = date_trunc('milliseconds', greatest(clock_timestamp(), updated_at + interval '1 ms'))
-      where id = p_user_id;
-    exception when unique_violation then -- the address went to another account meanwhile
-      outcome := 'invalid';
-      faults := faults || v_taken;
-      return next;
-      return;
-    end;
-    -- Not each time: of an account that changes all the time it would read an hour's rows.
-    if v_account.updated_at < now() - interval '1 hour' or random() < 0.01 then
-      delete from users.change where user_id = p_user_id and created_at < now() - interval '1 hour';
+  if document is null then
+    select judged.outcome, judged.faults into outcome, faults
+    from users.judge_update(p_user_id, p_fields, v_patch, p_if_match) as judged;
+    if outcome is not null or not p_store then
+      outcome := coalesce(outcome, 'invalid');
+    elsif v_empty then
+      document := (select account.document from users_api.account where user_id = p_user_id);
+    else
+      begin
+        document := users.store_update(p_user_id, p_fields, v_patch, p_if_match);
+      exception when unique_violation then -- the address went to another account meanwhile
+        outcome := 'invalid';
+        faults := faults || users.fault('email', 'has already been taken');
+      end;
     end if;
-    insert into users.change (user_id, nonce) values (p_user_id, p_nonce);
   end if;
 
-  outcome := 'updated';
-  document := (select account.document from users_api.account where user_id = p_user_id);
+  if document is not null then
+    outcome := 'updated';
+  end if;
+  if document is null or v_empty then -- a name is for what was stored
+    delete from users.change where user_id = p_user_id and nonce = p_nonce;
+  end if;
   return next;
 end
 $$;
@@ -187,73 +265,81 @@ comment on function users_api.update_account is
 -- POST
 
 create or replace function users.generated_email(p_username text, p_host_name text) returns text
-language sql volatile
+language plpgsql volatile
 as $$
+begin
   -- RFC 5321 section 4.5.3.1: a local part of 64 octets, 254 for the whole (its erratum 1690).
   -- A dot is neither first nor doubled; the last character is a digit of the suffix.
-  select left(
+  return left(
       regexp_replace(
         regexp_replace(p_username, '[^A-Za-z0-9.+-]+', '_', 'g'),
         '^\.+|\.(?=\.)', '', 'g'),
       least(64, greatest(253 - octet_length(p_host_name), 13)) - 13)
     || '_' || left(translate(gen_random_uuid()::text, '-', ''), 12) -- these 48 bits are random
-    || '@' || p_host_name
+    || '@' || p_host_name;
+end
 $$;
 comment on function users.generated_email is 'A valid address that no other account has: <p_username>_<12 hex digits>@<p_host_name>.';
 
-create or replace function users.new_account(
-  p_application_id bigint, p_fields jsonb, p_request jsonb,
-  p_default_currency text, p_default_locale text) returns users.account
-language plpgsql stable
+create or replace function users.new_labels(p_fields jsonb, p_request jsonb) returns jsonb
+language plpgsql immutable
 as $$
 declare
   -- Where the request is faulty a name may be missing, and null can't be a key.
-  v_provider constant jsonb := jsonb_build_object(coalesce(p_fields ->> 'provider', ''),
+  v_labels jsonb := jsonb_build_object(coalesce(p_fields ->> 'provider', ''),
     jsonb_build_object(coalesce(p_fields ->> 'provider_server', ''), p_fields ->> 'provider_username'));
-  v_account users.account := jsonb_populate_record(null::users.account,
-    jsonb_build_object('country', 'US', 'currency', p_default_currency, 'c_sftp_pass', false)
-      || jsonb_strip_nulls(p_fields));
 begin
-  v_account.application_id := p_application_id;
-  if not coalesce(users.is_known_locale(v_account.locale), false) then
-    v_account.locale := p_default_locale;
+  if p_request ? 'labels' then
+    v_labels := users.merged_labels(v_labels, p_request -> 'labels');
   end if;
-  v_account.labels := users.merged_labels(users.merged_labels(users.merged_labels(
-    v_provider, p_request -> 'labels'), p_request #> '{user,labels}'), p_request #> '{user,merge_labels}');
-  return v_account;
+  if p_request -> 'user' ? 'labels' then
+    v_labels := users.merged_labels(v_labels, p_request #> '{user,labels}');
+  end if;
+  if p_request -> 'user' ? 'merge_labels' then
+    v_labels := users.merged_labels(v_labels, p_request #> '{user,merge_labels}');
+  end if;
+  return v_labels;
 end
 $$;
-comment on function users.new_account is 'The account that a registration asks for, not stored and not judged yet.';
+comment on function users.new_labels is 'The labels of the account that a registration asks for.';
 
-create or replace function users.insert_account(
-  p_account users.account, p_username text, p_host_name text) returns bigint
+create or replace function users.store_account(
+  p_application_id bigint, p_fields jsonb, p_labels jsonb,
+  p_default_currency text, p_default_locale text, p_host_name text) returns users.account
 language plpgsql
 as $$
 declare
-  v_email text := coalesce(p_account.email, users.generated_email(p_username, p_host_name));
-  v_id bigint;
+  v_email text := p_fields ->> 'email';
+  v_locale text := p_fields ->> 'locale';
+  v_account users.account;
 begin
+  if v_locale is null or not users.is_known_locale(v_locale) then
+    v_locale := p_default_locale;
+  end if;
   loop
-    insert into users.account (
+    if v_email is null then
+      v_email := users.generated_email(p_fields ->> 'provider_username', p_host_name);
+    end if;
+    insert into users.account as a (
       application_id, external_id, fname, lname, email, locale, city, state, zip, c_sftp_pass,
       country, address1, address2, company_name, phone, currency, labels
     ) values (
-      p_account.application_id, p_account.external_id, p_account.fname, p_account.lname, v_email,
-      p_account.locale, p_account.city, p_account.state, p_account.zip, p_account.c_sftp_pass,
-      p_account.country, p_account.address1, p_account.address2, p_account.company_name,
-      p_account.phone, p_account.currency, p_account.labels
+      p_application_id, p_fields ->> 'external_id', p_fields ->> 'fname', p_fields ->> 'lname', v_email, v_locale,
+      p_fields ->> 'city', p_fields ->> 'state', p_fields ->> 'zip', coalesce((p_fields -> 'c_sftp_pass')::boolean, false),
+      coalesce(p_fields ->> 'country', 'US'), p_fields ->> 'address1', p_fields ->> 'address2',
+      p_fields ->> 'company_name', p_fields ->> 'phone', coalesce(p_fields ->> 'currency', p_default_currency), p_labels
     )
     on conflict (lower(email)) do nothing -- but only after a concurrent holder has committed
-    returning id into v_id;
+    returning a.* into v_account;
     if found then
-      return v_id;
+      return v_account;
     end if;
-    v_email := users.generated_email(p_username, p_host_name);
+    v_email := null;
   end loop;
 end
 $$;
-comment on function users.insert_account is
-  'Store a new account, with a generated address where it has none or one that is taken; returns its id.';
+comment on function users.store_account is
+  'Store a new account, with a generated address where it has none or one that is taken, and return it.';
 
 create or replace function users.claim_key(
   p_application_id bigint, p_key text, p_payload_digest bytea) returns text
@@ -316,18 +402,19 @@ returns table (outcome text, faults jsonb, account json, labels jsonb)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_taken constant jsonb := users.fault('external_id', 'has already been taken');
-  v_account users.account := users.new_account(
-    p_application_id, p_fields, p_request, p_default_currency, p_default_locale);
+  v_labels constant jsonb := users.new_labels(p_fields, p_request);
+  v_account users.account;
   v_credential_id bigint;
   v_constraint text;
 begin
-  faults := users.faults(p_fields - 'locale', v_account.labels);
-  if exists (
-    select from users.account
-    where application_id = p_application_id and external_id = v_account.external_id
-  ) then
-    faults := faults || v_taken;
+  faults := users.faults(p_fields - 'locale', v_labels);
+  if p_fields ->> 'external_id' is not null then
+    if exists (
+      select from users.account
+      where application_id = p_application_id and external_id = p_fields ->> 'external_id'
+    ) then
+      faults := faults || users.fault('external_id', 'has already been taken');
+    end if;
   end if;
   if not p_store then
     outcome := 'invalid';
@@ -349,7 +436,8 @@ begin
     outcome := 'invalid';
   else
     begin
-      v_account.id := users.insert_account(v_account, p_fields ->> 'provider_username', p_host_name);
+      v_account := users.store_account(
+        p_application_id, p_fields, v_labels, p_default_currency, p_default_locale, p_host_name);
       insert into users.provider_account
         (application_id, provider, provider_server, provider_username, user_id)
       values (p_application_id, p_fields ->> 'provider', p_fields ->> 'provider_server',
@@ -363,11 +451,12 @@ begin
       returning id into v_credential_id;
       outcome := 'created';
     exception when unique_violation then -- this block has stored nothing
+      v_account := null;
       get stacked diagnostics v_constraint = constraint_name;
       case v_constraint
         when 'account_external_id' then -- taken since we looked
           outcome := 'invalid';
-          faults := faults || v_taken;
+          faults := faults || users.fault('external_id', 'has already been taken');
         when 'provider_account_pkey', 'credential_username_key' then
           outcome := 'duplicate';
         else
@@ -390,16 +479,17 @@ begin
       return;
     end if;
   end if;
-  if outcome = 'created' then
+  if outcome = 'created' and p_idempotency_key is not null then
     update users.idempotency set user_id = v_account.id, credential_id = v_credential_id
     where application_id = p_application_id and key = p_idempotency_key;
   end if;
 
-  select stored.labels, (select row_to_json(shown) from (select
-      id, fname, lname, email, locale, currency, company_name, external_id) shown)
-    into labels, account
-  from users.account as stored
-  where id = v_account.id;
+  if v_account.email is null then -- it was there before
+    select * into v_account from users.account where id = v_account.id;
+  end if;
+  account := (select row_to_json(shown) from (select v_account.id, v_account.fname, v_account.lname, v_account.email,
+    v_account.locale, v_account.currency, v_account.company_name, v_account.external_id) as shown);
+  labels := v_account.labels;
   return next;
 end
 $$;

@@ -1,6 +1,6 @@
 -- The tables of a stand-alone installation, in an empty database; sql/migrations turns those of an
 -- earlier version into these. The module never reads them: it knows only the views and functions of
--- views.sql and contract.sql. Parts of the answer to GET are generated columns: see document.sql.
+-- views.sql and contract.sql. Parts of the answer to GET are kept in the tables: see document.sql.
 --
 -- Foreign keys that cascade have an index on their columns. Those to reference data have
 -- none: its rows are hardly ever deleted, and each index would slow every registration.
@@ -20,6 +20,7 @@ comment on column users.migration.digest is
 insert into users.migration (name) values
   ('001-migration'),
   ('002-application-old-secret'),
+  ('003-stored-documents'),
   ('functions');
 
 -- Reference data
@@ -143,34 +144,18 @@ create table users.account (
   external_id text,
   application_id bigint references users.application on delete set null,
   suspended_at timestamptz,
-  -- the answer to GET, but for what stands in other tables
-  document_head text not null generated always as (
-    '{"id":' || id::text
-    || ',"fname":' || users.json(fname)
-    || ',"lname":' || users.json(lname)
-    || ',"email":' || users.json(email)
-    || ',"phone":' || users.json(phone)
-    || ',"address1":' || users.json(address1)
-    || ',"address2":' || users.json(address2)
-    || ',"city":' || users.json(city)
-    || ',"company_name":' || users.json(company_name)
-    || ',"country":' || users.json(country)
-    || ',"timezone":' || users.json(timezone)
-    || ',"currency":') stored,
-  document_middle text not null generated always as (
-    ',"c_sftp_pass":' || c_sftp_pass::text
-    || ',"zip":' || users.json(zip)
-    || ',"vat":' || users.json(vat)
-    || ',"state":' || users.json(state)
-    || ',"locale":' || users.json(locale)
-    || ',"created_at":' || users.json(created_at)
-    || ',"updated_at":' || users.json(updated_at)
-    || ',"billing_plan":') stored,
-  document_services text not null generated always as (
-    ',"services":{' || users.services(usage) || '}') stored,
+  -- the answer to GET, but for what stands in other tables: a trigger writes these
+  document_head text not null,
+  document_middle text not null,
+  document_services text not null,
   constraint account_external_id unique (application_id, external_id)
 );
 create unique index account_email on users.account (lower(email));
+-- Triggers fire in the order of their names: this one after an administrator's own, which may change a row.
+create trigger zz_document before insert or update on users.account
+  for each row execute function users.write_document();
+comment on trigger zz_document on users.account is
+  'writes what GET shows of the row; fires after other triggers, whose names must sort before its own';
 comment on table users.account is 'The users of the panel, one row each.';
 comment on column users.account.email is 'unique without regard to case';
 comment on column users.account.timezone is 'IANA time zone name';
@@ -260,7 +245,7 @@ comment on column users.idempotency.user_id is 'the account; null only within th
 comment on column users.idempotency.credential_id is 'the credential that the last answer carried';
 
 create table users.change (
-  user_id bigint references users.account on delete cascade,
+  user_id bigint, -- of an account, whose existence nobody checks once more
   nonce uuid,
   created_at timestamptz not null default now(),
   primary key (user_id, nonce)

@@ -10,6 +10,9 @@ use Users::Test::Process qw(run slurp);
 use Users::Test::Session;
 use Users::Test::Usersctl;
 
+# Of the release before, for who calls it while the functions are replaced.
+use constant KEPT => ('users.insert_account(users.account,text,text)', 'users.new_account(bigint,jsonb,jsonb,text,text)');
+
 use constant {
     ACCOUNTS => $ENV{USERS_TEST_VALGRIND} ? 1_000 : 100_000,
     READER   => 10,     # seconds
@@ -26,6 +29,12 @@ run([qw(cp -r), "$SOURCE/sql", $sql], $server->dir . '/cp');
 
 sub database ($name, $action, @options) {
     return $usersctl->run('--db', $name, '--sql', $sql, 'database', $action, @options);
+}
+
+sub append ($path, $text) {
+    open my $file, '>>', $path or die "$path: $!\n";
+    print $file $text;
+    close $file;
 }
 
 # The lines of "database status": name => state.
@@ -68,14 +77,14 @@ sub catalog ($name) {
         left join pg_attrdef on adrelid = attrelid and adnum = attnum
         where attnum > 0 and not attisdropped
         union all select format('%s.%s', nspname, relname), concat_ws(' ', relkind, relowner::regrole,
-          obj_description(pg_class.oid), case relkind when 'v' then pg_get_viewdef(pg_class.oid)
+          obj_description(pg_class.oid), case relkind when 'v' then translate(pg_get_viewdef(pg_class.oid), e'\n', ' ')
           when 'i' then pg_get_indexdef(pg_class.oid) end, array(select acl::text from unnest(relacl) acl order by 1))
         from ours join pg_class on relnamespace = ours.oid
         union all select format('constraint %s of %s', conname, conrelid::regclass),
           concat_ws(' ', convalidated, pg_get_constraintdef(pg_constraint.oid))
         from ours join pg_constraint on connamespace = ours.oid
         union all select pg_proc.oid::regprocedure::text, concat_ws(' ', proowner::regrole,
-          obj_description(pg_proc.oid), pg_get_functiondef(pg_proc.oid),
+          obj_description(pg_proc.oid), translate(pg_get_functiondef(pg_proc.oid), e'\n', ' '),
           array(select acl::text from unnest(proacl) acl order by 1))
         from ours join pg_proc on pronamespace = ours.oid
         order by 1, 2
@@ -135,6 +144,7 @@ subtest 'the SQL names its migrations' => sub {
 subtest 'an upgrade under load' => sub {
     make_old('old', ACCOUNTS);
     run([qw(cp), (glob "$HERE/9*.sql"), "$sql/migrations"], $server->dir . '/cp');
+    append($_, slurp("$HERE/write_document.sql")) for "$sql/document.sql", "$sql/migrations/901-nickname.sql";
     my @pending = grep { $_ ne 'applied' } values states('old')->%*;
     is_deeply [grep { $_ ne "pending" } @pending], [], 'status: everything is pending';
     is +(database('old', 'status'))[0], 1, '... by its exit status, too';
@@ -197,11 +207,14 @@ subtest 'an upgrade under load' => sub {
 };
 
 subtest 'an upgraded database is like a new one' => sub {
-    unlink glob "$sql/migrations/9*.sql";
+    run([qw(rm -r), $sql], $server->dir . '/rm');
+    run([qw(cp -r), "$SOURCE/sql", $sql], $server->dir . '/cp');
     make_old('plain', 10);
     my ($status, undef, $error) = database('plain', 'upgrade');
     is $status, 0, 'upgrade' or diag $error;
-    is_deeply catalog('plain'), catalog('fresh'), 'the same tables, views, functions and rights';
+    my %kept = map { $_ => 1 } KEPT;
+    is_deeply [grep { !$kept{ (split /\|/)[0] } } catalog('plain')->@*], catalog('fresh'),
+        'the same tables, views, functions and rights';
     is reference('plain'), reference('fresh'), 'the same reference data';
 
     ($status, undef, $error) = database('old', 'upgrade');
@@ -212,9 +225,7 @@ subtest 'an upgraded database is like a new one' => sub {
 
 subtest 'one that breaks off' => sub {
     make_old('broken', 10);
-    open my $file, '>', "$sql/migrations/900-broken.sql" or die;
-    print $file "create table users.half (id int);\nselect 1/0;\n";
-    close $file;
+    append("$sql/migrations/900-broken.sql", "create table users.half (id int);\nselect 1/0;\n");
     my ($status, undef, $error) = database('broken', 'upgrade');
     is $status, 3, 'it fails';
     like $error, qr/^usersctl: 900-broken: division by zero$/m, '... and says where';

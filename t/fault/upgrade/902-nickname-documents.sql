@@ -1,5 +1,5 @@
 --! batches
--- Has the trigger write what is stored from before. Rows that are locked are left to another pass;
+-- Has the trigger write again what is stored from before. Rows that are locked are left to another pass;
 -- while there are such the last statement is lock_not_available, and the whole is tried again.
 do $$
 declare
