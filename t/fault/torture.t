@@ -409,7 +409,8 @@ is join(' ', $torture->strangers), '', 'every function that the module calls is 
 # Those of the start and of usersctl, which are torture-start.t's; and sem_wait: for one who was taken
 # along in the moment in which his time ended (t/unit/combine_test.c).
 my @elsewhere = qw(PQconninfoParse PQconnectdbParams PQexec PQexecParams PQgetCancel ap_get_exec_line
-    ap_global_mutex_create ap_mpm_query ap_mutex_register apr_global_mutex_child_init apr_initialize
+    ap_global_mutex_create ap_mpm_query ap_mutex_register apr_dir_open apr_dir_read apr_file_info_get
+    apr_file_open apr_file_read_full apr_global_mutex_child_init apr_initialize
     apr_pool_create_ex apr_pool_create_unmanaged_ex apr_reslist_create apr_shm_create apr_thread_mutex_create
     apr_thread_pool_create ferror fflush sem_wait setenv);
 push @elsewhere, "a library's calloc", "a library's realloc", "a library's strdup" unless $LONG;
