@@ -422,7 +422,6 @@ comment on function users_admin.resume_user is
 -- in the order in which it lies on disk, needs no index on times that every insert would pay for,
 -- and writes each page once, where dead tokens in the order of their digests would be all over it.
 -- A page that is half empty makes its batch smaller, so that a batch's time is bounded in any case.
--- The scan by a range of ctid is PostgreSQL 14's; before, each batch reads the whole table.
 
 create or replace function users_admin.page_or_end(p_table regclass, p_page bigint) returns bigint
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -481,6 +480,29 @@ end
 $$;
 comment on function users_admin.purge_idempotency is
   'Delete the records of Idempotency-Keys that mean nothing any more, as users_admin.purge_tokens does tokens.';
+
+create or replace function users_admin.purge_changes(p_page bigint, p_rows integer)
+returns table (next_page bigint, purged bigint)
+language plpgsql set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off -- lest a batch reads the whole table
+  set jit = off -- which those costs would start
+as $$
+declare
+  v_end constant bigint := p_page + greatest(p_rows / 50, 1); -- that many fit on a page
+  v_from constant tid := format('(%s,0)', p_page);
+  v_to constant tid := format('(%s,0)', v_end);
+begin
+  delete from users.change where ctid = any (array(
+    select ctid from users.change
+    where ctid >= v_from and ctid < v_to and created_at <= now() - interval '1 hour'
+    for update skip locked));
+  get diagnostics purged = row_count;
+  next_page := users_admin.page_or_end('users.change', v_end);
+  return next;
+end
+$$;
+comment on function users_admin.purge_changes is
+  'Delete the names of changes that nobody repeats any more, as users_admin.purge_tokens does tokens.';
 
 -- What PostgreSQL's log gets
 

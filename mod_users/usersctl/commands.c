@@ -114,22 +114,37 @@ static users_exit purge_table(PGconn *db, const char *function, const char **par
     return status;
 }
 
+/* What can be purged: how it is told, and the function that does it with so many parameters. */
+static const struct {
+    const char *name;
+    const char *function;
+    int parameters;
+} purged_tables[] = {
+    {"tokens", "purge_tokens", 3},
+    {"idempotency_keys", "purge_idempotency", 2},
+    {"changes", "purge_changes", 2},
+};
+#define PURGED_TABLES (sizeof(purged_tables) / sizeof(*purged_tables))
+
 /* What is gone is gone, and is told, however it ends. */
 static users_exit purge(users_invocation *invocation)
 {
     const char **values = invocation->values;
     const char *parameters[] = {NULL, values[USERS_ARG_BATCH], values[USERS_ARG_OLDER_THAN]};
-    long long tokens;
-    long long keys = 0;
+    bool json = values[USERS_ARG_JSON] != NULL;
+    long long purged[PURGED_TABLES] = {0};
+    users_exit status = USERS_EXIT_DONE;
     users_exit told;
-    users_exit status = purge_table(invocation->db, "purge_tokens", parameters, 3, &tokens);
 
-    if (status == USERS_EXIT_DONE) {
-        status = purge_table(invocation->db, "purge_idempotency", parameters, 2, &keys);
+    for (size_t i = 0; i < PURGED_TABLES && status == USERS_EXIT_DONE; i++) {
+        status = purge_table(invocation->db, purged_tables[i].function, parameters,
+                             purged_tables[i].parameters, &purged[i]);
     }
-    printf(values[USERS_ARG_JSON] ? "{\"tokens\":%lld,\"idempotency_keys\":%lld}\n"
-                                  : "tokens            %lld\nidempotency_keys  %lld\n",
-           tokens, keys);
+    for (size_t i = 0; i < PURGED_TABLES; i++) {
+        printf(json ? "%s\"%s\":%lld" : "%s%-16s  %lld\n", json ? i ? "," : "{" : "",
+               purged_tables[i].name, purged[i]);
+    }
+    fputs(json ? "}\n" : "", stdout);
     told = users_output_finish();
     return status == USERS_EXIT_DONE || users_database_interrupted() ? told : status;
 }
@@ -254,7 +269,7 @@ const users_command users_commands[] = {
      .parameters = {USERS_ARG_USER}},
     {.noun = "purge",
      .optional = USERS_BIT(USERS_ARG_OLDER_THAN) | USERS_BIT(USERS_ARG_BATCH),
-     .summary = "delete dead tokens, and records of Idempotency-Keys older than 24 hours",
+     .summary = "delete dead tokens, and records of requests that nobody repeats any more",
      .run = purge},
     {.noun = "database",
      .verb = "install",
