@@ -7,16 +7,16 @@
 #include <http_request.h>
 #include <http_ssl.h>
 
-#include "access.h"
-#include "cache.h"
-#include "directives.h"
-#include "handler.h"
-#include "hash.h"
-#include "replica.h"
-#include "settings.h"
-#include "startup.h"
-#include "store.h"
-#include "token.h"
+#include "api/account.h"
+#include "api/oauth.h"
+#include "auth/access.h"
+#include "auth/cache.h"
+#include "auth/hash.h"
+#include "config/check.h"
+#include "config/directives.h"
+#include "config/settings.h"
+#include "db/accounts.h"
+#include "db/route.h"
 
 static void register_hooks(apr_pool_t *pool)
 {

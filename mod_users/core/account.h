@@ -2,8 +2,8 @@
  * The fields of an account that a client may set: names, limits, normalisation.
  * What only the database can judge (known codes, addresses that are taken) is judged there.
  */
-#ifndef USERS_ACCOUNT_H
-#define USERS_ACCOUNT_H
+#ifndef USERS_CORE_ACCOUNT_H
+#define USERS_CORE_ACCOUNT_H
 
 #include <apr_pools.h>
 #include <apr_tables.h>

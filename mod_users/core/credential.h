@@ -1,6 +1,6 @@
 /* The Authorization header field and what it carries. */
-#ifndef USERS_CREDENTIAL_H
-#define USERS_CREDENTIAL_H
+#ifndef USERS_CORE_CREDENTIAL_H
+#define USERS_CORE_CREDENTIAL_H
 
 #include <apr_pools.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* Form-encoded text: application/x-www-form-urlencoded (RFC 6749 appendix B). */
-#ifndef USERS_FORM_H
-#define USERS_FORM_H
+#ifndef USERS_CORE_FORM_H
+#define USERS_CORE_FORM_H
 
 #include <apr_hash.h>
 

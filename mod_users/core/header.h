@@ -1,6 +1,6 @@
 /* The request header fields that steer an operation, but for Authorization. */
-#ifndef USERS_HEADER_H
-#define USERS_HEADER_H
+#ifndef USERS_CORE_HEADER_H
+#define USERS_CORE_HEADER_H
 
 #include <apr_pools.h>
 #include <apr_tables.h>

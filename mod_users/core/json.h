@@ -1,6 +1,6 @@
 /* JSON as text. */
-#ifndef USERS_JSON_H
-#define USERS_JSON_H
+#ifndef USERS_CORE_JSON_H
+#define USERS_CORE_JSON_H
 
 #include <apr_pools.h>
 #include <jansson.h>

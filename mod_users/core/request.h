@@ -1,6 +1,6 @@
 /* A request body: from bytes to JSON. */
-#ifndef USERS_REQUEST_H
-#define USERS_REQUEST_H
+#ifndef USERS_CORE_REQUEST_H
+#define USERS_CORE_REQUEST_H
 
 #include <jansson.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* Sets of OAuth scopes (RFC 6749 section 3.3): words with a space between them. */
-#ifndef USERS_SCOPE_H
-#define USERS_SCOPE_H
+#ifndef USERS_CORE_SCOPE_H
+#define USERS_CORE_SCOPE_H
 
 #include <apr_pools.h>
 #include <stdbool.h>

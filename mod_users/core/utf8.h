@@ -1,6 +1,6 @@
 /* Text in UTF-8. */
-#ifndef USERS_UTF8_H
-#define USERS_UTF8_H
+#ifndef USERS_CORE_UTF8_H
+#define USERS_CORE_UTF8_H
 
 #include <stdbool.h>
 

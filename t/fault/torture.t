@@ -407,7 +407,7 @@ is join(' ', $torture->strangers), '', 'every function that the module calls is 
 
 
 # Those of the start and of usersctl, which are torture-start.t's; and sem_wait: for one who was taken
-# along in the moment in which his time ended (t/unit/combine_test.c).
+# along in the moment in which his time ended (t/unit/batch_test.c).
 my @elsewhere = qw(PQconninfoParse PQconnectdbParams PQexec PQexecParams PQgetCancel ap_get_exec_line
     ap_global_mutex_create ap_mpm_query ap_mutex_register apr_dir_open apr_dir_read apr_file_info_get
     apr_file_open apr_file_read_full apr_global_mutex_child_init apr_initialize

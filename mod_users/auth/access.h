@@ -1,0 +1,58 @@
+/* The access-checker hook: from a credential to a principal; the operation's scope. */
+#ifndef USERS_AUTH_ACCESS_H
+#define USERS_AUTH_ACCESS_H
+
+#include "core/header.h"
+#include "db/accounts.h"
+
+typedef enum {
+    USERS_OPTIONS,
+    USERS_SHOW,
+    USERS_UPDATE,
+    USERS_REGISTER,
+    USERS_ISSUE,
+    USERS_REVOKE,
+    USERS_INTROSPECT,
+    USERS_DESCRIBE
+} users_operation;
+
+/* A request that may go on: what it wants, how, and for whom. */
+typedef struct {
+    users_operation operation;
+    const char *scope; /* that it needs; NULL: none */
+    users_accept accept;
+    users_prefer prefer;
+    const users_entity_tags *if_match;      /* NULL: no such header field */
+    const users_entity_tags *if_none_match; /* NULL: no such header field */
+    const char *idempotency_key;            /* NULL: no such header field */
+    users_principal principal;
+} users_admission;
+
+/* Hook access_checker: admits, or answers (DONE), or returns the status of its refusal. */
+int users_access_check(request_rec *r);
+
+/*
+ * Hook fixups: does the same once more where another module verifies tokens (UsersTokenSource
+ * environment), which it has not done yet when access checkers run.
+ */
+int users_access_complete(request_rec *r);
+
+/* The value of Allow at the endpoint that r is for. */
+const char *users_access_allow(const request_rec *r);
+
+/* Tell the logs and what runs behind us who calls: r->user, USERS_ID and its kin. */
+void users_access_publish(request_rec *r, const users_principal *principal);
+
+/*
+ * The admission of this very request: not of the one that it was redirected from, nor of one that
+ * it is a part of. NULL where the hook did not admit it, or never saw it.
+ */
+const users_admission *users_access_admission(const request_rec *r);
+
+/* Answer as the hook judged; 403 where it never saw the request. */
+int users_access_refuse(request_rec *r);
+
+/* May the principal do what needs this scope? */
+bool users_access_permits(const users_principal *principal, const char *scope);
+
+#endif

@@ -1,0 +1,234 @@
+#include "config/check.h"
+
+#include "config/settings.h"
+
+#include <ap_listen.h>
+#include <ap_mpm.h>
+#include <apr_hash.h>
+#include <apr_lib.h>
+#include <apr_strings.h>
+#include <http_core.h>
+#include <http_log.h>
+
+APLOG_USE_MODULE(users);
+
+#define CONNECTIONS_PER_CHILD 4       /* default of UsersDBMax under a threaded MPM */
+#define EXEC_PREFIX           "exec:" /* of a password that a program prints */
+
+bool users_is_mail_domain(const char *name)
+{
+    const char *top = strrchr(name, '.');
+
+    if (!top) {
+        return strcasecmp(name, "localhost") == 0;
+    }
+    if (strlen(name) > 190) { /* leaves 64 octets for the local part (RFC 5321 section 4.5.3.1) */
+        return false;
+    }
+    for (const char *c = name; *c; c++) {
+        bool label = apr_isalnum(*c) || *c == '-';
+
+        if (!label && (*c != '.' || c == name || c[1] == '.' || c[1] == '\0')) {
+            return false;
+        }
+    }
+    return top[1 + strspn(top + 1, "0123456789")] != '\0';
+}
+
+const char *users_password_program(const PQconninfoOption *options)
+{
+    size_t length = strlen(EXEC_PREFIX);
+
+    while (options->keyword && strcmp(options->keyword, "password") != 0) {
+        options++;
+    }
+    return options->keyword && options->val && strncmp(options->val, EXEC_PREFIX, length) == 0
+               ? options->val + length
+               : NULL;
+}
+
+/* The configuration is complete */
+
+static void fill_in_defaults(users_settings *settings, const server_rec *s)
+{
+    int threads = 1;
+
+    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
+    if (!settings->db_max) {
+        settings->db_max = threads > 1 ? CONNECTIONS_PER_CHILD : 1;
+    }
+    if (!settings->db_keep) {
+        settings->db_keep = settings->db_max;
+    }
+    if (!settings->host_name) {
+        /* a ServerName that no address can have, such as a bare host or an IPv6 address */
+        settings->host_name =
+            users_is_mail_domain(s->server_hostname) ? s->server_hostname : "localhost";
+    }
+#define DEFAULT(type, name, fallback)                                                              \
+    if (!settings->name) {                                                                         \
+        settings->name = fallback;                                                                 \
+    }
+    USERS_SETTINGS(DEFAULT)
+#undef DEFAULT
+}
+
+static void shorten(apr_interval_time_t *part, apr_interval_time_t whole)
+{
+    if (*part > whole) {
+        *part = whole;
+    }
+}
+
+/* No part of a request has more time than the whole. */
+static void fit_timeouts(users_settings *settings)
+{
+    shorten(&settings->db_timeout, settings->request_timeout);
+    shorten(&settings->db_acquire_timeout, settings->request_timeout);
+    shorten(&settings->db_connect_timeout, settings->db_acquire_timeout);
+}
+
+static const char *first_path(const users_settings *settings)
+{
+    return APR_ARRAY_IDX(settings->endpoints, 0, users_location).path;
+}
+
+int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
+{
+    (void)pconf;
+    (void)plog;
+    (void)ptemp;
+    for (; s; s = s->next) {
+        users_settings *settings = users_settings_of(s);
+
+        fill_in_defaults(settings, s);
+        fit_timeouts(settings);
+        if (settings->endpoints->nelts && !settings->conninfo) {
+            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
+                         "UsersEndpoint of <Location \"%s\"> needs a UsersDB in the server or "
+                         "virtual host %s",
+                         first_path(settings), s->server_hostname);
+            return !OK;
+        }
+        if (settings->db_keep > settings->db_max) {
+            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
+                         "UsersDBKeep (%d) must not be above UsersDBMax (%d)", settings->db_keep,
+                         settings->db_max);
+            return !OK;
+        }
+        if (settings->token_source == USERS_TOKENS_ENVIRONMENT && !settings->token_application) {
+            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
+                         "UsersTokenSource environment needs a UsersTokenApplication in the server "
+                         "or virtual host %s",
+                         s->server_hostname);
+            return !OK;
+        }
+    }
+    return OK;
+}
+
+/*
+ * Run the program of a conninfo's password=exec:PROGRAM, once for each conninfo: virtual
+ * hosts that inherit it share what it printed. Returns what is wrong, or NULL.
+ */
+static const char *run_password_program(const char *conninfo, const char **password,
+                                        apr_hash_t *printed, apr_pool_t *pool)
+{
+    PQconninfoOption *options = conninfo ? PQconninfoParse(conninfo, NULL) : NULL;
+    const char *program = options ? users_password_program(options) : NULL;
+    const char *fault = conninfo && !options ? "it can't be read" : NULL;
+
+    if (program) {
+        *password = apr_hash_get(printed, conninfo, APR_HASH_KEY_STRING);
+        if (!*password) {
+            char **argv;
+
+            if (apr_tokenize_to_argv(program, &argv, pool) == APR_SUCCESS) {
+                *password = ap_get_exec_line(pool, argv[0], (const char *const *)argv);
+            }
+            apr_hash_set(printed, conninfo, APR_HASH_KEY_STRING, *password);
+        }
+        if (!*password || !**password) {
+            fault = "the program of password=exec: printed no password";
+        }
+    }
+    PQconninfoFree(options);
+    return fault;
+}
+
+/* As above, for all of a server's; the directive stands before what is wrong. */
+static const char *get_passwords(users_settings *settings, apr_hash_t *printed, apr_pool_t *pool)
+{
+    const char *fault =
+        run_password_program(settings->conninfo, &settings->password, printed, pool);
+
+    if (fault) {
+        return apr_pstrcat(pool, "UsersDB: ", fault, NULL);
+    }
+    fault = run_password_program(settings->replica, &settings->replica_password, printed, pool);
+    return fault ? apr_pstrcat(pool, "UsersDBReplica: ", fault, NULL) : NULL;
+}
+
+static bool is_loopback(const apr_sockaddr_t *address)
+{
+    static const unsigned char v6[16] = {[15] = 1};
+
+    if (address->family == APR_INET) {
+        return *(const unsigned char *)address->ipaddr_ptr == 127; /* network byte order */
+    }
+    return address->family == AF_INET6 && memcmp(address->ipaddr_ptr, v6, sizeof(v6)) == 0;
+}
+
+/* Can nobody but this host reach the server? An address with a wildcard is as its listeners. */
+static bool on_loopback_alone(const server_rec *s)
+{
+    for (const ap_listen_rec *l = ap_listeners; l; l = l->next) {
+        bool reaches = !s->addrs; /* the main server answers on every listener */
+
+        for (const server_addr_rec *a = s->addrs; a; a = a->next) {
+            bool port = !a->host_port || a->host_port == l->bind_addr->port;
+
+            reaches |= port && !is_loopback(a->host_addr);
+        }
+        if (reaches && !is_loopback(l->bind_addr)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int users_startup_note_tls(server_rec *s, apr_pool_t *pool, apr_array_header_t *certificates,
+                           apr_array_header_t *keys)
+{
+    (void)pool;
+    (void)certificates;
+    (void)keys;
+    users_settings_of(s)->tls = true;
+    return DECLINED; /* we have no certificate to add */
+}
+
+int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
+{
+    apr_hash_t *printed = apr_hash_make(ptemp);
+
+    (void)plog;
+    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
+        return OK; /* httpd reads its configuration twice at start: this is the rehearsal */
+    }
+    for (; s; s = s->next) {
+        users_settings *settings = users_settings_of(s);
+        const char *fault = get_passwords(settings, printed, pconf);
+
+        if (fault) {
+            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "%s", fault);
+            return !OK;
+        }
+        if (settings->endpoints->nelts && !settings->tls && !on_loopback_alone(s)) {
+            ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                         "%s:%u serves %s without TLS: anyone on the way can read tokens and "
+                         "passwords (RFC 6750 section 5.3)",
+                         s->server_hostname, s->port, first_path(settings));
+        }
+    }
+    return OK;
+}

@@ -1,0 +1,32 @@
+/* Between the end of the configuration and the first request. */
+#ifndef USERS_CONFIG_CHECK_H
+#define USERS_CONFIG_CHECK_H
+
+#include <httpd.h>
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+
+/*
+ * A domain that an email address may have: letters, digits and hyphens between dots, or
+ * "localhost". An IPv4 address is none: a top-level domain is not a number (RFC 3696 section 2).
+ */
+bool users_is_mail_domain(const char *name);
+
+/* The program of a conninfo's password=exec:PROGRAM with its arguments, NULL where it has none. */
+const char *users_password_program(const PQconninfoOption *options);
+
+/* Hook check_config: what no single directive can judge; fills in the defaults. */
+int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
+
+/*
+ * Hook ssl_add_cert_files: a TLS module asks it of every server that it is on for, which is the
+ * one way that httpd has to learn of them. It must have run before users_startup_run().
+ */
+int users_startup_note_tls(server_rec *s, apr_pool_t *pool, apr_array_header_t *certificates,
+                           apr_array_header_t *keys);
+
+/* Hook post_config: runs the programs of password=exec:, warns of servers without TLS. */
+int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
+
+#endif

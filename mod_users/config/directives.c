@@ -1,0 +1,447 @@
+#include "config/directives.h"
+
+#include "api/metadata.h"
+#include "config/check.h"
+#include "config/settings.h"
+
+#include <apr_fnmatch.h>
+#include <apr_lib.h>
+#include <apr_strings.h>
+#include <apr_uri.h>
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define CONNECTIONS_LIMIT 1000
+#define DAY               (24 * 60 * 60)
+#define BODY_LIMIT        (16 * 1024 * 1024)
+#define FAILURES_LIMIT    1000000
+
+/* Creation and merging */
+
+void *users_settings_create(apr_pool_t *pool, server_rec *s)
+{
+    users_settings *settings = apr_pcalloc(pool, sizeof(*settings));
+
+    (void)s;
+    settings->endpoints = apr_array_make(pool, 1, sizeof(users_location));
+    return settings;
+}
+
+void *users_settings_merge(apr_pool_t *pool, void *base, void *add)
+{
+    const users_settings *from = base;
+    const users_settings *over = add;
+    users_settings *merged = apr_pcalloc(pool, sizeof(*merged));
+
+#define MERGE(type, name, fallback) merged->name = over->name ? over->name : from->name;
+    USERS_SETTINGS(MERGE)
+#undef MERGE
+    if (over->conninfo) {
+        merged->replica = over->replica; /* base's is the replica of another database */
+    }
+    merged->endpoints = apr_array_append(pool, from->endpoints, over->endpoints);
+    return merged;
+}
+
+void *users_location_create(apr_pool_t *pool, char *path)
+{
+    (void)path;
+    return apr_pcalloc(pool, sizeof(users_location));
+}
+
+void *users_location_merge(apr_pool_t *pool, void *base, void *add)
+{
+    const users_location *over = add;
+
+    (void)pool;
+    return over->endpoint ? add : base;
+}
+
+/* Setters: each returns NULL, or what is wrong, beginning with the directive's name. */
+
+typedef struct {
+    const char *word;
+    int value;
+} choice;
+
+static const choice endpoints[] = {
+    {"account", USERS_ENDPOINT_ACCOUNT},   {"token", USERS_ENDPOINT_TOKEN},
+    {"revoke", USERS_ENDPOINT_REVOKE},     {"introspect", USERS_ENDPOINT_INTROSPECT},
+    {"metadata", USERS_ENDPOINT_METADATA}, {NULL, 0}};
+static const choice challenges[] = {
+    {"both", USERS_CHALLENGE_BOTH}, {"bearer", USERS_CHALLENGE_BEARER}, {NULL, 0}};
+static const choice duplicates[] = {
+    {"create", USERS_DUPLICATES_CREATE}, {"conflict", USERS_DUPLICATES_CONFLICT}, {NULL, 0}};
+static const choice flags[] = {{"on", USERS_FLAG_ON}, {"off", USERS_FLAG_OFF}, {NULL, 0}};
+static const choice token_sources[] = {
+    {"database", USERS_TOKENS_DATABASE}, {"environment", USERS_TOKENS_ENVIRONMENT}, {NULL, 0}};
+static const choice token_users[] = {
+    {"external_id", USERS_TOKEN_USER_EXTERNAL_ID}, {"id", USERS_TOKEN_USER_ID}, {NULL, 0}};
+
+static const char *invalid(cmd_parms *cmd, const char *value, const char *valid)
+{
+    return apr_psprintf(cmd->pool, "%s: invalid value '%s': it takes %s", cmd->cmd->name, value,
+                        valid);
+}
+
+/* What a directive of a server sets: a member of its settings, and the values that it takes. */
+typedef struct {
+    size_t offset;
+    int least; /* of a duration: seconds; 0: a millisecond */
+    int limit; /* of a duration: seconds; 0: a day */
+    bool zero; /* a duration may be 0, which turns off what it is the duration of */
+    const choice *choices;
+} member;
+
+static void *member_of(cmd_parms *cmd)
+{
+    return (char *)users_settings_of(cmd->server) + ((const member *)cmd->info)->offset;
+}
+
+static const char *choose(cmd_parms *cmd, const char *value, const choice *choices, int *chosen)
+{
+    const char *valid = "";
+
+    for (const choice *c = choices; c->word; c++) {
+        if (strcasecmp(value, c->word) == 0) {
+            *chosen = c->value;
+            return NULL;
+        }
+        valid = apr_pstrcat(cmd->pool, valid, *valid ? " or " : "", c->word, NULL);
+    }
+    return invalid(cmd, value, valid);
+}
+
+static const char *set_choice(cmd_parms *cmd, void *location, const char *value)
+{
+    (void)location;
+    return choose(cmd, value, ((const member *)cmd->info)->choices, member_of(cmd));
+}
+
+static const char *set_number(cmd_parms *cmd, void *location, const char *value)
+{
+    const member *m = cmd->info;
+    char *end;
+    apr_int64_t number = apr_strtoi64(value, &end, 10);
+
+    (void)location;
+    if (!apr_isdigit(*value) || *end || number < m->least || number > m->limit) {
+        return invalid(cmd, value,
+                       apr_psprintf(cmd->pool, "a number from %d to %d", m->least, m->limit));
+    }
+    *(int *)member_of(cmd) = number ? (int)number : USERS_NONE;
+    return NULL;
+}
+
+static const char *set_duration(cmd_parms *cmd, void *location, const char *value)
+{
+    const member *m = cmd->info;
+    int limit = m->limit ? m->limit : DAY;
+    apr_interval_time_t least = m->least ? apr_time_from_sec(m->least) : 1;
+    apr_interval_time_t duration;
+
+    (void)location;
+    if (!apr_isdigit(*value) || ap_timeout_parameter_parse(value, &duration, "s") != APR_SUCCESS ||
+        (duration < least && !(m->zero && duration == 0)) || duration > apr_time_from_sec(limit)) {
+        return invalid(cmd, value,
+                       apr_psprintf(cmd->pool, "%sa duration from %s to %dh, such as %s",
+                                    m->zero ? "0 or " : "", m->least ? "1s" : "1ms", limit / 3600,
+                                    m->least ? "5s, 2min or 1h" : "500ms, 5s or 2min"));
+    }
+    *(apr_interval_time_t *)member_of(cmd) = duration ? duration : USERS_NONE;
+    return NULL;
+}
+
+/* The realm stands in a quoted-string (RFC 9110 section 5.6.4), which we send unescaped. */
+static const char *set_realm(cmd_parms *cmd, void *location, const char *value)
+{
+    (void)location;
+    for (const char *c = value; *c; c++) {
+        if (!apr_isprint(*c) || *c == '"' || *c == '\\') {
+            return invalid(cmd, value, "printable ASCII without quotes and backslashes");
+        }
+    }
+    *(const char **)member_of(cmd) = value;
+    return NULL;
+}
+
+static const char *set_host_name(cmd_parms *cmd, void *location, const char *value)
+{
+    (void)location;
+    if (!users_is_mail_domain(value)) {
+        return invalid(cmd, value, "a domain name with a dot, or localhost");
+    }
+    *(const char **)member_of(cmd) = value;
+    return NULL;
+}
+
+/* The form alone: whether a currency or locale is known is the database's to say. */
+static const char *set_currency(cmd_parms *cmd, void *location, const char *value)
+{
+    (void)location;
+    if (strlen(value) != 3 || !apr_isupper(value[0]) || !apr_isupper(value[1]) ||
+        !apr_isupper(value[2])) {
+        return invalid(cmd, value, "a code of ISO 4217, such as USD");
+    }
+    *(const char **)member_of(cmd) = value;
+    return NULL;
+}
+
+static const char *set_locale(cmd_parms *cmd, void *location, const char *value)
+{
+    size_t length = strlen(value);
+    bool language = length >= 2 && apr_islower(value[0]) && apr_islower(value[1]);
+    bool region = length == 5 && value[2] == '-' && apr_isupper(value[3]) && apr_isupper(value[4]);
+
+    (void)location;
+    if (!language || (length != 2 && !region)) {
+        return invalid(cmd, value,
+                       "a language of ISO 639-1 with an optional region of ISO 3166-1, "
+                       "such as en or pt-BR");
+    }
+    *(const char **)member_of(cmd) = value;
+    return NULL;
+}
+
+/* A variable of r->subprocess_env, as modules and shells name them. */
+static const char *set_variable(cmd_parms *cmd, void *location, const char *value)
+{
+    (void)location;
+    for (const char *c = value; *c || c == value; c++) {
+        if (!apr_isalpha(*c) && *c != '_' && (c == value || !apr_isdigit(*c))) {
+            return invalid(cmd, value, "the name of an environment variable");
+        }
+    }
+    *(const char **)member_of(cmd) = value;
+    return NULL;
+}
+
+/* What clients know the server by: RFC 8414 section 2, but that a test may do without TLS. */
+static const char *set_issuer(cmd_parms *cmd, void *location, const char *value)
+{
+    apr_uri_t uri;
+
+    (void)location;
+    if (apr_uri_parse(cmd->pool, value, &uri) != APR_SUCCESS || !uri.scheme || !uri.hostname ||
+        (strcmp(uri.scheme, "https") != 0 && strcmp(uri.scheme, "http") != 0) || uri.user ||
+        strpbrk(value, " \"\\?#") || value[strlen(value) - 1] == '/') {
+        return invalid(cmd, value,
+                       "a URL without user, query, fragment and final slash, such as "
+                       "https://panel.example.com");
+    }
+    *(const char **)member_of(cmd) = value;
+    return NULL;
+}
+
+static const char *set_text(cmd_parms *cmd, void *location, const char *value)
+{
+    (void)location;
+    if (!*value) {
+        return invalid(cmd, value, "a value");
+    }
+    *(const char **)member_of(cmd) = value;
+    return NULL;
+}
+
+/* What the virtual hosts of a process share is not one's to set. */
+
+static const char *set_process_number(cmd_parms *cmd, void *location, const char *value)
+{
+    const char *fault = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+
+    return fault ? fault : set_number(cmd, location, value);
+}
+
+static const char *set_process_text(cmd_parms *cmd, void *location, const char *value)
+{
+    const char *fault = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+
+    return fault ? fault : set_text(cmd, location, value);
+}
+
+static const char *set_conninfo(cmd_parms *cmd, void *location, const char *value)
+{
+    char *error = NULL;
+    PQconninfoOption *options = PQconninfoParse(value, &error);
+    const char *program;
+    const char *fault = NULL;
+
+    (void)location;
+    if (!options) {
+        /* libpq's message may quote the string, which may hold a password */
+        fault = apr_pstrcat(cmd->pool, cmd->cmd->name,
+                            ": not a connection string of PostgreSQL: it takes keywords such as "
+                            "\"host=db.example.com dbname=users\" or a URI postgresql://…",
+                            NULL);
+    } else {
+        program = users_password_program(options);
+        if (program && *program != '/') {
+            fault = apr_pstrcat(cmd->pool, cmd->cmd->name,
+                                ": password=exec: takes the absolute path of a program", NULL);
+        }
+    }
+    PQconninfoFree(options);
+    PQfreemem(error);
+    *(const char **)member_of(cmd) = value;
+    return fault;
+}
+
+/* What one of several has seen tells nothing of the others. */
+static const char *set_replica(cmd_parms *cmd, void *location, const char *value)
+{
+    const char *fault = set_conninfo(cmd, location, value);
+    PQconninfoOption *options = fault ? NULL : PQconninfoParse(value, NULL);
+
+    for (const PQconninfoOption *o = options; o && o->keyword; o++) {
+        if (strncmp(o->keyword, "host", strlen("host")) == 0 && o->val && strchr(o->val, ',')) {
+            fault = apr_pstrcat(cmd->pool, cmd->cmd->name, ": it takes one host", NULL);
+        }
+    }
+    PQconninfoFree(options);
+    return fault;
+}
+
+/*
+ * An endpoint is one path, which r->uri is compared with: a pattern has none. The access
+ * checker runs before fixups and so can't see SetHandler; that is why this directive exists.
+ */
+static const char *set_endpoint(cmd_parms *cmd, void *mconfig, const char *value)
+{
+    users_location *location = mconfig;
+    const ap_directive_t *section = cmd->directive->parent;
+    int chosen = 0;
+    const char *fault;
+
+    if (!section || strcasecmp(section->directive, "<Location") != 0 || *section->args == '~' ||
+        *cmd->path != '/' || apr_fnmatch_test(cmd->path)) {
+        return apr_pstrcat(cmd->pool, cmd->cmd->name,
+                           ": only allowed in a <Location> with a plain path, such as "
+                           "<Location \"/api/users\">",
+                           NULL);
+    }
+    fault = choose(cmd, value, endpoints, &chosen);
+    if (fault) {
+        return fault;
+    }
+    if (chosen == USERS_ENDPOINT_METADATA && !users_metadata_is_path(cmd->path)) {
+        return apr_pstrcat(cmd->pool, cmd->cmd->name,
+                           ": metadata is served at " USERS_METADATA_SERVER
+                           " (RFC 8414) and at " USERS_METADATA_RESOURCE
+                           " with an account's path behind it (RFC 9728)",
+                           NULL);
+    }
+    location->endpoint = chosen;
+    location->path = apr_pstrdup(cmd->pool, cmd->path);
+    APR_ARRAY_PUSH(users_settings_of(cmd->server)->endpoints, users_location) = *location;
+    return NULL;
+}
+
+#define SERVER_DIRECTIVE(name, setter, help, ...)                                                  \
+    AP_INIT_TAKE1(name, setter, ((void *)&(const member){__VA_ARGS__}), RSRC_CONF, help)
+#define MEMBER(name) .offset = offsetof(users_settings, name)
+
+const command_rec users_directives[] = {
+    AP_INIT_TAKE1("UsersEndpoint", set_endpoint, NULL, ACCESS_CONF,
+                  "What this <Location> serves: account, token, revoke, introspect or metadata"),
+    SERVER_DIRECTIVE("UsersDB", set_conninfo,
+                     "Connection string of the database: libpq keywords or a URI; the password may "
+                     "be exec:/path/to/program",
+                     MEMBER(conninfo)),
+    SERVER_DIRECTIVE("UsersDBKeep", set_number,
+                     "Idle connections that a child keeps open (default: UsersDBMax)",
+                     MEMBER(db_keep), 1, CONNECTIONS_LIMIT),
+    SERVER_DIRECTIVE("UsersDBMax", set_number,
+                     "Connections that a child may have (default: 4, under prefork 1)",
+                     MEMBER(db_max), 1, CONNECTIONS_LIMIT),
+    SERVER_DIRECTIVE("UsersDBExptime", set_duration,
+                     "How long a connection may lie idle before it is closed (default: 300s)",
+                     MEMBER(db_exptime)),
+    SERVER_DIRECTIVE("UsersDBAcquireTimeout", set_duration,
+                     "How long a request waits for a connection, its set-up included (default: 3s)",
+                     MEMBER(db_acquire_timeout)),
+    SERVER_DIRECTIVE("UsersDBConnectTimeout", set_duration,
+                     "How long one host of UsersDB may take to connect (default: 1s)",
+                     MEMBER(db_connect_timeout)),
+    SERVER_DIRECTIVE("UsersDBTimeout", set_duration, "How long a statement may take (default: 3s)",
+                     MEMBER(db_timeout)),
+    SERVER_DIRECTIVE("UsersDBPrepare", set_choice,
+                     "Prepared statements and settings of the session: on (default), or off for a "
+                     "transaction pooler",
+                     MEMBER(db_prepare), .choices = flags),
+    SERVER_DIRECTIVE("UsersRequestTimeout", set_duration,
+                     "How long all the work of the database for one request may take (default: 5s)",
+                     MEMBER(request_timeout)),
+    SERVER_DIRECTIVE("UsersReadLanes", set_number,
+                     "Statements of a child that serve concurrent reads together; 0: a statement "
+                     "for each read (default: 1)",
+                     MEMBER(read_lanes), 0, CONNECTIONS_LIMIT),
+    SERVER_DIRECTIVE("UsersDBReplica", set_replica,
+                     "Connection string of a replica of UsersDB, which GET reads from "
+                     "(default: none)",
+                     MEMBER(replica)),
+    SERVER_DIRECTIVE("UsersReplicaLag", set_duration,
+                     "How old what UsersDBReplica tells may be (default: 2s)", MEMBER(replica_lag)),
+    SERVER_DIRECTIVE("UsersChallenge", set_choice, "What a 401 asks for: both (default) or bearer",
+                     MEMBER(challenge), .choices = challenges),
+    SERVER_DIRECTIVE("UsersRealm", set_realm, "The realm that a 401 names (default: users)",
+                     MEMBER(realm)),
+    SERVER_DIRECTIVE("UsersHostName", set_host_name,
+                     "The domain of generated email addresses (default: ServerName)",
+                     MEMBER(host_name)),
+    SERVER_DIRECTIVE("UsersMaxBody", set_number,
+                     "The largest request body in octets (default: 65536)", MEMBER(max_body), 1,
+                     BODY_LIMIT),
+    SERVER_DIRECTIVE("UsersDefaultCurrency", set_currency,
+                     "The currency of a new account that names none (default: USD)",
+                     MEMBER(default_currency)),
+    SERVER_DIRECTIVE("UsersDefaultLocale", set_locale,
+                     "The locale of a new account that names none that is known (default: en)",
+                     MEMBER(default_locale)),
+    SERVER_DIRECTIVE("UsersDuplicates", set_choice,
+                     "What the same provider pair does again: create (default) or conflict",
+                     MEMBER(duplicates), .choices = duplicates),
+    SERVER_DIRECTIVE("UsersIssuer", set_issuer,
+                     "The URL that clients know the server by (default: none, as they ask)",
+                     MEMBER(issuer)),
+    SERVER_DIRECTIVE("UsersTokenLifetime", set_duration,
+                     "How long a token is valid that a client asked for (default: 2h)",
+                     MEMBER(token_lifetime), .least = 1, .limit = 365 * DAY),
+    SERVER_DIRECTIVE("UsersPasswordGrant", set_choice,
+                     "May API credentials be exchanged for a token: on or off (default)",
+                     MEMBER(password_grant), .choices = flags),
+    SERVER_DIRECTIVE("UsersCache", set_process_text,
+                     "The socache provider that children share, with its arguments behind a colon "
+                     "(default: shmcb)",
+                     MEMBER(cache_provider)),
+    SERVER_DIRECTIVE("UsersHashSlots", set_process_number,
+                     "Password hashes that a child computes at once (default: 1)",
+                     MEMBER(hash_slots), 1, CONNECTIONS_LIMIT),
+    SERVER_DIRECTIVE("UsersCredentialCache", set_duration,
+                     "How long a hashed password, once verified, need not be hashed again; 0: it "
+                     "always is (default: 300s)",
+                     MEMBER(credential_cache), .zero = true),
+    SERVER_DIRECTIVE("UsersMaxFailures", set_number,
+                     "Wrong secrets of a name from one address, after which it gets a 429; 0: "
+                     "any number (default: 10)",
+                     MEMBER(max_failures), 0, FAILURES_LIMIT),
+    SERVER_DIRECTIVE("UsersFailureWindow", set_duration,
+                     "For how long wrong secrets count (default: 10min)", MEMBER(failure_window),
+                     .least = 1),
+    SERVER_DIRECTIVE("UsersTokenSource", set_choice,
+                     "Who verifies tokens: database (default) or environment", MEMBER(token_source),
+                     .choices = token_sources),
+    SERVER_DIRECTIVE("UsersTokenApplication", set_text,
+                     "The client_id of the application that external tokens belong to "
+                     "(default: none)",
+                     MEMBER(token_application)),
+    SERVER_DIRECTIVE("UsersTokenUser", set_choice,
+                     "What an external token names its user by: external_id (default) or id",
+                     MEMBER(token_user), .choices = token_users),
+    SERVER_DIRECTIVE("UsersTokenUserVariable", set_variable,
+                     "The variable with an external token's user (default: OAUTH2_CLAIM_sub)",
+                     MEMBER(token_user_variable)),
+    SERVER_DIRECTIVE("UsersTokenScopeVariable", set_variable,
+                     "The variable with an external token's scopes (default: OAUTH2_CLAIM_scope)",
+                     MEMBER(token_scope_variable)),
+    {0}};

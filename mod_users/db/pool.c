@@ -1,0 +1,544 @@
+#include "db/pool.h"
+
+#include "core/clock.h"
+#include "db/outage.h"
+
+#include <apr_atomic.h>
+#include <apr_reslist.h>
+#include <apr_thread_cond.h>
+#include <apr_thread_mutex.h>
+#include <http_log.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+APLOG_USE_MODULE(users);
+
+struct users_pool {
+    server_rec *server; /* for the log, as is the name */
+    const char *name;
+    const users_settings *settings;
+    users_hosts *hosts;
+    users_outage *outage;
+    apr_uint32_t open; /* connections, idle ones too */
+
+    apr_thread_mutex_t *mutex; /* guards the four below */
+    apr_thread_cond_t *freed;  /* in_use went down */
+    int in_use;
+    int opening;         /* those of in_use that are being connected */
+    unsigned generation; /* goes up when a connection was lost: older idle ones are closed */
+
+    apr_reslist_t *idle;
+    apr_pool_t *of_idle;
+};
+
+struct users_connection {
+    users_pool *pool;
+    PGconn *pg; /* NULL until connected, and after a loss */
+    apr_uint32_t host;
+    unsigned generation;
+    unsigned prepared; /* bit n: statement n is prepared here */
+    bool was_idle;
+    bool is_second; /* opened in place of an unfit one, for the same statement */
+};
+
+/* Opening and closing */
+
+static void disconnect(users_connection *connection)
+{
+    if (connection->pg) {
+        apr_atomic_dec32(&connection->pool->open);
+    }
+    PQfinish(connection->pg);
+    connection->pg = NULL;
+    connection->prepared = 0;
+}
+
+static void count_opening(users_pool *pool, int change)
+{
+    apr_thread_mutex_lock(pool->mutex);
+    pool->opening += change;
+    apr_thread_mutex_unlock(pool->mutex);
+}
+
+static users_db_status open_connection(users_connection *connection, apr_time_t deadline)
+{
+    users_pool *pool = connection->pool;
+    users_permit permit = users_outage_ask(pool->outage);
+    users_connect_status status;
+    char reason[USERS_REASON_LENGTH];
+
+    if (permit == USERS_MAY_NOT) {
+        return USERS_DB_UNREACHABLE;
+    }
+    count_opening(pool, 1);
+    status = users_hosts_connect(pool->hosts, deadline, &connection->pg, &connection->host, reason);
+    if (status == USERS_CONNECTED) {
+        apr_atomic_inc32(&pool->open);
+    }
+    count_opening(pool, -1);
+    users_outage_tell(pool->outage, permit, status, reason);
+    if (status == USERS_CONNECTED) {
+        return USERS_DB_OK;
+    }
+    return status == USERS_CONNECT_FAILED ? USERS_DB_UNREACHABLE : USERS_DB_BUSY;
+}
+
+/* Has the server hung up? What waits to be read on an idle connection is a notice or its end. */
+static bool is_alive(const users_connection *connection)
+{
+    struct pollfd fd = {.fd = PQsocket(connection->pg), .events = POLLIN};
+
+    while (poll(&fd, 1, 0) > 0) {
+        if (!PQconsumeInput(connection->pg)) {
+            return false;
+        }
+        PQisBusy(connection->pg); /* parses what came */
+    }
+    return PQstatus(connection->pg) == CONNECTION_OK;
+}
+
+/* The list of idle connections (apr_reslist): its lock is held during these two. */
+
+static apr_status_t construct(void **resource, void *pool, apr_pool_t *unused)
+{
+    users_connection *connection = calloc(1, sizeof(*connection));
+
+    (void)unused; /* a pool for all connections would only grow */
+    if (!connection) {
+        return APR_ENOMEM;
+    }
+    connection->pool = pool;
+    *resource = connection;
+    return APR_SUCCESS;
+}
+
+static apr_status_t destruct(void *resource, void *pool, apr_pool_t *unused)
+{
+    users_connection *connection = resource;
+
+    (void)pool;
+    (void)unused;
+    disconnect(connection);
+    free(connection);
+    return APR_SUCCESS;
+}
+
+/*
+ * Closes what is idle. A child of prefork ends in the midst of a request, and apr_reslist aborts
+ * where something is out: then the end of the process closes all.
+ */
+static apr_status_t close_idle(void *pool)
+{
+    if (((users_pool *)pool)->in_use == 0) {
+        apr_pool_destroy(((users_pool *)pool)->of_idle);
+    }
+    return APR_SUCCESS;
+}
+
+users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings *settings,
+                              const char *name)
+{
+    users_pool *pool = apr_pcalloc(p, sizeof(*pool));
+    apr_status_t status;
+
+    pool->server = s;
+    pool->name = name;
+    pool->settings = settings;
+    pool->hosts = users_hosts_create(p, settings);
+    if (!pool->hosts) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, APR_ENOMEM, s,
+                     "the connection string of %s can't be read", name);
+        return NULL;
+    }
+    pool->outage = users_outage_create(p, s, name);
+    status = pool->outage ? apr_thread_mutex_create(&pool->mutex, APR_THREAD_MUTEX_DEFAULT, p)
+                          : APR_ENOMEM;
+    if (status == APR_SUCCESS) {
+        status = apr_thread_cond_create(&pool->freed, p);
+    }
+    if (status == APR_SUCCESS) {
+        status = apr_pool_create_unmanaged_ex(&pool->of_idle, NULL, NULL);
+    }
+    if (status == APR_SUCCESS) {
+        apr_pool_cleanup_register(p, pool, close_idle, apr_pool_cleanup_null);
+        status = apr_reslist_create(&pool->idle, 0, settings->db_keep, settings->db_max,
+                                    settings->db_exptime, construct, destruct, pool, pool->of_idle);
+    }
+    if (status != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, status, s, "no connection pool could be made");
+        return NULL;
+    }
+    return pool;
+}
+
+/* Acquire and release */
+
+/* While no connection can be opened, those that are open are all there is. */
+
+bool users_pool_is_away(users_pool *pool)
+{
+    return users_outage_lasts(pool->outage) && !apr_atomic_read32(&pool->open);
+}
+
+static bool has_place(users_pool *pool)
+{
+    if (users_outage_bars(pool->outage)) {
+        return pool->in_use - pool->opening < (int)apr_atomic_read32(&pool->open);
+    }
+    return pool->in_use < pool->settings->db_max;
+}
+
+/*
+ * The gate before the list: apr_reslist's own wait starts its time-out anew at each
+ * wake-up. Who has passed finds a place in the list at once. Returns USERS_DB_BUSY at the deadline
+ * and USERS_DB_UNREACHABLE where there is nothing to wait for.
+ */
+static users_db_status pass_gate(users_pool *pool, apr_time_t deadline)
+{
+    users_db_status status = USERS_DB_OK;
+
+    apr_thread_mutex_lock(pool->mutex);
+    while (status == USERS_DB_OK && !has_place(pool)) {
+        apr_interval_time_t left = deadline - users_now();
+
+        if (users_pool_is_away(pool)) {
+            status = USERS_DB_UNREACHABLE;
+        } else if (left <= 0) {
+            status = USERS_DB_BUSY;
+        } else {
+            apr_thread_cond_timedwait(pool->freed, pool->mutex, left);
+        }
+    }
+    if (status == USERS_DB_OK) {
+        pool->in_use++;
+    } else {
+        apr_thread_cond_signal(pool->freed); /* it may have been this one's: pass it on */
+    }
+    apr_thread_mutex_unlock(pool->mutex);
+    return status;
+}
+
+static void leave_gate(users_pool *pool)
+{
+    apr_thread_mutex_lock(pool->mutex);
+    pool->in_use--;
+    apr_thread_cond_signal(pool->freed);
+    apr_thread_mutex_unlock(pool->mutex);
+}
+
+static unsigned current_generation(users_pool *pool)
+{
+    unsigned generation;
+
+    apr_thread_mutex_lock(pool->mutex);
+    generation = pool->generation;
+    apr_thread_mutex_unlock(pool->mutex);
+    return generation;
+}
+
+/* What killed one connection has killed its idle siblings too: they are closed when next met. */
+static void lose(users_connection *connection)
+{
+    users_pool *pool = connection->pool;
+
+    disconnect(connection);
+    apr_thread_mutex_lock(pool->mutex);
+    if (connection->generation == pool->generation) {
+        pool->generation++;
+    }
+    apr_thread_mutex_unlock(pool->mutex);
+}
+
+void users_connection_release(users_connection *connection)
+{
+    users_pool *pool = connection->pool;
+
+    if (connection->pg && PQtransactionStatus(connection->pg) != PQTRANS_IDLE) {
+        disconnect(connection);
+    }
+    if (connection->pg) {
+        apr_reslist_release(pool->idle, connection);
+    } else {
+        apr_reslist_invalidate(pool->idle, connection);
+    }
+    leave_gate(pool);
+}
+
+static users_db_status borrow(users_pool *pool, apr_time_t deadline, users_connection **connection)
+{
+    void *resource;
+    users_connection *c;
+    users_db_status status = pass_gate(pool, deadline);
+
+    if (status == USERS_DB_BUSY) {
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, pool->server,
+                     "no connection was free in time: all %d of UsersDBMax are in use",
+                     pool->settings->db_max);
+    }
+    if (status != USERS_DB_OK) {
+        return status;
+    }
+    if (apr_reslist_acquire(pool->idle, &resource) != APR_SUCCESS) {
+        leave_gate(pool);
+        return USERS_DB_BUSY;
+    }
+    c = *connection = resource;
+    if (c->pg && c->generation != current_generation(pool)) {
+        disconnect(c);
+    } else if (c->pg && !is_alive(c)) {
+        lose(c);
+    }
+    c->was_idle = c->pg != NULL;
+    if (!c->pg) {
+        c->generation = current_generation(pool); /* lose() may have raised it */
+        status = open_connection(c, deadline);
+    }
+    if (status != USERS_DB_OK) {
+        users_connection_release(c);
+    }
+    return status;
+}
+
+/* Who can't open another one, as where PostgreSQL has too many, waits for one that is open. */
+users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
+                                   users_connection **connection)
+{
+    users_db_status status;
+
+    do {
+        status = borrow(pool, deadline, connection);
+    } while (status == USERS_DB_UNREACHABLE && !users_pool_is_away(pool));
+    return status;
+}
+
+void users_pool_count_refusal(users_pool *pool)
+{
+    users_outage_count(pool->outage);
+}
+
+bool users_connection_was_idle(const users_connection *connection)
+{
+    return connection->was_idle;
+}
+
+/* Statements */
+
+static const char *const status_names[] = {
+    [USERS_DB_BUSY] = "no connection in time",
+    [USERS_DB_UNREACHABLE] = "no connection",
+    [USERS_DB_LOST] = "connection lost",
+    [USERS_DB_TIMEOUT] = "deadline exceeded",
+    [USERS_DB_READ_ONLY] = "no changes taken",
+    [USERS_DB_LATE] = "given up by the server",
+    [USERS_DB_CONFLICT] = "undone in favour of another",
+    [USERS_DB_INVALID] = "value refused",
+    [USERS_DB_FAILED] = "error",
+};
+
+/* SQLSTATEs that a value of the request can cause: it is out of range, or no such text. */
+static bool is_value_error(const char *state)
+{
+    return strcmp(state, "22003") == 0 || strcmp(state, "22021") == 0 ||
+           strcmp(state, "22P02") == 0 || strcmp(state, "22P05") == 0;
+}
+
+/* A prepared statement has gone (DISCARD ALL), or does not fit a view that was replaced. */
+static bool is_outdated(const char *state)
+{
+    return strcmp(state, "26000") == 0 || strcmp(state, "0A000") == 0;
+}
+
+/* The server is a standby, or an administrator lets nothing be changed. */
+static bool is_read_only(const char *state)
+{
+    return strcmp(state, "25006") == 0;
+}
+
+/* It took too long, or waited too long for another transaction: statement_timeout, lock_timeout. */
+static bool is_late(const char *state)
+{
+    return strcmp(state, "57014") == 0 || strcmp(state, "55P03") == 0;
+}
+
+/* A serialization failure or a deadlock. */
+static bool is_conflict(const char *state)
+{
+    return strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0;
+}
+
+static users_db_status status_of(const users_connection *connection,
+                                 const users_statement *statement, const PGresult *result)
+{
+    const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+    const char *message = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+
+    switch (PQresultStatus(result)) {
+    case PGRES_TUPLES_OK:
+    case PGRES_COMMAND_OK:
+        return USERS_DB_OK;
+    default:
+        break;
+    }
+    if (PQstatus(connection->pg) == CONNECTION_BAD || !state || strncmp(state, "08", 2) == 0 ||
+        strncmp(state, "57P0", 4) == 0) {
+        return USERS_DB_LOST;
+    }
+    if (is_late(state)) {
+        return USERS_DB_LATE;
+    }
+    if (is_conflict(state)) {
+        return USERS_DB_CONFLICT;
+    }
+    if (is_read_only(state)) {
+        return USERS_DB_READ_ONLY;
+    }
+    if (is_outdated(state) && !connection->is_second) {
+        return USERS_DB_OUTDATED;
+    }
+    if (is_value_error(state) && !statement->reads) {
+        return USERS_DB_INVALID;
+    }
+    /* the primary message alone: detail and context may quote values of the request */
+    ap_log_error(APLOG_MARK, APLOG_ERR, 0, connection->pool->server, "%s refused %s: %s %s",
+                 connection->pool->name, statement->name, state, message ? message : "");
+    return USERS_DB_FAILED;
+}
+
+/* Send what is queued and read the one result, by poll(): libpq's own waits know no deadline. */
+static users_db_status finish(users_connection *connection, const users_statement *statement,
+                              apr_time_t deadline, PGresult **result)
+{
+    PGconn *pg = connection->pg;
+    PGresult *next;
+
+    *result = NULL;
+    for (;;) {
+        int unsent = PQflush(pg);
+
+        if (unsent < 0) {
+            return USERS_DB_LOST;
+        }
+        while (!unsent && !PQisBusy(pg)) {
+            next = PQgetResult(pg);
+            if (!next) {
+                return status_of(connection, statement, *result);
+            }
+            PQclear(*result);
+            *result = next;
+        }
+        if (!users_socket_wait(pg, unsent ? POLLIN | POLLOUT : POLLIN, deadline)) {
+            return USERS_DB_TIMEOUT;
+        }
+        if (!PQconsumeInput(pg)) {
+            return USERS_DB_LOST;
+        }
+    }
+}
+
+static users_db_status prepare(users_connection *connection, const users_statement *statement,
+                               apr_time_t deadline)
+{
+    PGresult *result = NULL;
+    users_db_status status = USERS_DB_LOST;
+
+    if (connection->pool->settings->db_prepare == USERS_FLAG_OFF ||
+        connection->prepared & 1u << statement->number) {
+        return USERS_DB_OK;
+    }
+    if (PQsendPrepare(connection->pg, statement->name, statement->sql, 0, NULL)) {
+        status = finish(connection, statement, deadline, &result);
+    }
+    PQclear(result);
+    if (status == USERS_DB_OK) {
+        connection->prepared |= 1u << statement->number;
+    }
+    return status;
+}
+
+static users_db_status execute(users_connection *connection, const users_statement *statement,
+                               const users_parameter *parameters, apr_time_t deadline,
+                               PGresult **result)
+{
+    const char *values[USERS_PARAMETERS_MAX];
+    int lengths[USERS_PARAMETERS_MAX];
+    int formats[USERS_PARAMETERS_MAX];
+    int sent;
+
+    for (int i = 0; i < statement->parameters; i++) {
+        values[i] = parameters[i].value;
+        lengths[i] = parameters[i].length;
+        formats[i] = parameters[i].length > 0;
+    }
+    if (connection->pool->settings->db_prepare == USERS_FLAG_OFF) {
+        sent = PQsendQueryParams(connection->pg, statement->sql, statement->parameters, NULL,
+                                 values, lengths, formats, 1);
+    } else {
+        sent = PQsendQueryPrepared(connection->pg, statement->name, statement->parameters, values,
+                                   lengths, formats, 1);
+    }
+    return sent ? finish(connection, statement, deadline, result) : USERS_DB_LOST;
+}
+
+static users_db_status attempt(users_connection *connection, const users_statement *statement,
+                               const users_parameter *parameters, apr_time_t deadline,
+                               PGresult **result)
+{
+    users_db_status status = prepare(connection, statement, deadline);
+
+    *result = NULL;
+    if (status == USERS_DB_OK) {
+        status = execute(connection, statement, parameters, deadline, result);
+    }
+    if (status != USERS_DB_OK) {
+        PQclear(*result);
+        *result = NULL;
+    }
+    return status;
+}
+
+/* Open another connection in place of one that was unfit; its siblings will be, too. */
+static users_db_status replace(users_connection *connection, users_db_status unfit,
+                               apr_time_t deadline)
+{
+    users_pool *pool = connection->pool;
+
+    if (unfit == USERS_DB_READ_ONLY) {
+        users_hosts_pass(pool->hosts, connection->host);
+    }
+    lose(connection);
+    connection->generation = current_generation(pool);
+    connection->is_second = true;
+    return open_connection(connection, deadline);
+}
+
+users_db_status users_connection_run(users_connection *connection, const users_statement *statement,
+                                     const users_parameter *parameters, apr_time_t deadline,
+                                     PGresult **result)
+{
+    apr_time_t until = users_now() + connection->pool->settings->db_timeout;
+    users_db_status status;
+
+    if (until > deadline) {
+        until = deadline;
+    }
+    connection->is_second = false;
+    status = attempt(connection, statement, parameters, until, result);
+    if (status == USERS_DB_READ_ONLY || status == USERS_DB_OUTDATED) {
+        status = replace(connection, status, until);
+        if (status == USERS_DB_OK) {
+            status = attempt(connection, statement, parameters, until, result);
+        }
+    }
+    if (status == USERS_DB_OK) {
+        return status;
+    }
+    if (status == USERS_DB_LOST || status == USERS_DB_TIMEOUT) {
+        lose(connection); /* a server that lives gives a statement up before we do */
+    } else if (status == USERS_DB_FAILED || status == USERS_DB_READ_ONLY) {
+        disconnect(connection); /* its prepared statements may be what is wrong */
+    }
+    ap_log_error(APLOG_MARK, APLOG_INFO, 0, connection->pool->server, "%s ended with: %s",
+                 statement->name, status_names[status]);
+    return status;
+}

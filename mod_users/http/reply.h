@@ -1,0 +1,60 @@
+/*
+ * Answers: JSON, errors, headers, entity tags. Every function writes the whole answer and
+ * returns OK, or httpd's AP_FILTER_ERROR where the client has gone.
+ */
+#ifndef USERS_HTTP_REPLY_H
+#define USERS_HTTP_REPLY_H
+
+#include "db/pool.h"
+
+#include <apr_tables.h>
+#include <jansson.h>
+#include <stdbool.h>
+
+#define USERS_TAG_LENGTH 32 /* hexadecimal digits of an entity tag */
+
+/*
+ * The opaque part of the strong entity tag of a document, which must be the one that
+ * users_api.entity_tag() gives: the first half of its SHA-256 digest. NULL where libcrypto fails.
+ */
+const char *users_reply_tag(const char *document, apr_size_t length, apr_pool_t *pool);
+
+/* A document; json must live as long as the request. tag: its entity tag, or NULL for none. */
+int users_reply_document(request_rec *r, int status, const char *json, apr_size_t length,
+                         const char *tag);
+
+/*
+ * A document of an OAuth endpoint that is made for this answer: takes the reference over. NULL, as
+ * where memory ran out for a part of it, is a 500.
+ */
+int users_reply_json(request_rec *r, int status, json_t *json);
+
+/*
+ * Append to an array, both references being taken over. Returns the array; NULL where memory ran
+ * out, for this or anything before it.
+ */
+json_t *users_reply_append(json_t *array, json_t *value);
+
+/* An answer without content: 204 or 304. */
+int users_reply_empty(request_rec *r, int status, const char *tag);
+
+/* An error with one sentence. */
+int users_reply_error(request_rec *r, int status, const char *sentence);
+
+/* A 422 with a sentence for each fault (users_fault). */
+int users_reply_faults(request_rec *r, const apr_array_header_t *faults);
+
+/*
+ * An error of an OAuth endpoint: {"error", "error_description"} (RFC 6749 section 5.2, whose
+ * characters both keep to).
+ */
+int users_reply_oauth_error(request_rec *r, int status, const char *error, const char *description);
+
+/*
+ * What a failed look-up or change is to the client: returns the status and sets *sentence, and
+ * Retry-After where trying again may help. is_read: no harm can have come of it.
+ */
+int users_reply_failure(request_rec *r, users_db_status status, bool is_read,
+                        const char **sentence);
+
+#endif
