@@ -8,6 +8,7 @@
 #include <http_ssl.h>
 
 #include "api/account.h"
+#include "api/endpoint.h"
 #include "api/oauth.h"
 #include "auth/access.h"
 #include "auth/cache.h"
@@ -34,12 +35,12 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_child_init(users_hash_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_store_open, NULL, NULL, APR_HOOK_MIDDLE);
 
-    ap_hook_map_to_storage(users_handler_map, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_map_to_storage(users_endpoint_map, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_check_access(users_access_check, NULL, NULL, APR_HOOK_LAST, AP_AUTH_INTERNAL_PER_CONF);
     ap_hook_fixups(users_access_complete, NULL, NULL, APR_HOOK_LAST);
-    ap_hook_fixups(users_handler_choose, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_handler(users_handler_run, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_handler(users_token_run, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_fixups(users_endpoint_choose, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_handler(users_account_run, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_handler(users_oauth_run, NULL, NULL, APR_HOOK_MIDDLE);
 }
 
 module AP_MODULE_DECLARE_DATA users_module = {

@@ -14,64 +14,23 @@
 #define ACCEPT_PATCH "application/json, application/merge-patch+json"
 #define ACCEPT_POST  "application/json"
 
-int users_handler_map(request_rec *r)
+static int fail(request_rec *r, const users_admission *admission, users_db_status failed)
 {
-    const apr_array_header_t *endpoints = users_settings_of(r->server)->endpoints;
-
-    if (r->method_number == M_TRACE) {
-        return DECLINED; /* httpd answers it in this very hook */
-    }
-    for (int i = 0; i < endpoints->nelts; i++) {
-        if (strcmp(r->uri, APR_ARRAY_IDX(endpoints, i, users_location).path) == 0) {
-            return OK;
-        }
-    }
-    return DECLINED;
+    return users_reply_refusal(r, &admission->accept, users_refuse_failure(r, failed, false));
 }
 
-int users_handler_choose(request_rec *r)
+static users_refusal refuse_stale(void)
 {
-    if (!users_location_of(r)->endpoint) {
-        return DECLINED;
-    }
-    r->handler = users_location_of(r)->endpoint == USERS_ENDPOINT_ACCOUNT ? USERS_HANDLER
-                                                                          : USERS_OAUTH_HANDLER;
-    r->proxyreq = PROXYREQ_NONE; /* "ProxyPass /" may stand beside an endpoint */
-    return OK;
+    return users_refuse(HTTP_PRECONDITION_FAILED, "the account is in another state");
 }
 
-/* What stands between a request and its answer: a status and its sentence. */
-typedef struct {
-    int status;
-    const char *sentence;
-} refusal;
-
-static int refuse(request_rec *r, refusal refused)
+static users_refusal judge_accept(const users_admission *admission)
 {
-    if (refused.status == AP_FILTER_ERROR) {
-        return AP_FILTER_ERROR; /* a filter has answered already */
-    }
-    return users_reply_error(r, refused.status, refused.sentence);
+    return admission->accept.acceptable
+               ? users_pass()
+               : users_refuse(HTTP_NOT_ACCEPTABLE,
+                              "only application/json and application/problem+json are served");
 }
-
-/* A failure that is not the client's. */
-static refusal failure(request_rec *r, users_db_status failed)
-{
-    refusal refused;
-
-    refused.status = users_reply_failure(r, failed, false, &refused.sentence);
-    return refused;
-}
-
-static int fail(request_rec *r, users_db_status failed)
-{
-    return refuse(r, failure(r, failed));
-}
-
-static const refusal stale = {HTTP_PRECONDITION_FAILED, "the account is in another state"};
-
-static const refusal not_acceptable = {
-    HTTP_NOT_ACCEPTABLE, "only application/json and application/problem+json are served"};
 
 /* A version that we do not serve is one more fault of the request. */
 static void judge_version(request_rec *r, const users_accept *accept, apr_array_header_t *faults)
@@ -102,24 +61,33 @@ static const char *tag_of(request_rec *r, const users_principal *principal)
     return users_reply_tag(principal->document, principal->document_length, r->pool);
 }
 
+/* What stands between a GET and its document, whose tag this is. */
+static users_refusal judge_show(request_rec *r, const users_admission *admission, const char *tag)
+{
+    users_refusal refused = judge_accept(admission);
+
+    if (refused.status != OK) {
+        return refused;
+    }
+    if (!tag) {
+        return users_refuse_failure(r, USERS_DB_FAILED, true);
+    }
+    return is_stale(admission, tag) ? refuse_stale() : users_pass();
+}
+
 static int show(request_rec *r, const users_admission *admission)
 {
     const users_principal *principal = &admission->principal;
     const char *tag = tag_of(r, principal);
     apr_array_header_t *faults = apr_array_make(r->pool, 0, sizeof(users_fault));
+    users_refusal refused = judge_show(r, admission, tag);
 
-    if (!admission->accept.acceptable) {
-        return refuse(r, not_acceptable);
-    }
-    if (!tag) {
-        return fail(r, USERS_DB_FAILED);
-    }
-    if (is_stale(admission, tag)) {
-        return refuse(r, stale);
+    if (refused.status != OK) {
+        return users_reply_refusal(r, &admission->accept, refused);
     }
     judge_version(r, &admission->accept, faults);
     if (faults->nelts) {
-        return users_reply_faults(r, faults);
+        return users_reply_faults(r, &admission->accept, faults);
     }
     if (is_unwanted(admission, tag)) {
         return users_reply_empty(r, HTTP_NOT_MODIFIED, tag);
@@ -127,18 +95,16 @@ static int show(request_rec *r, const users_admission *admission)
     return users_reply_document(r, HTTP_OK, principal->document, principal->document_length, tag);
 }
 
-static refusal read_body(request_rec *r, bool patch, char **text, apr_size_t *length)
+static users_refusal read_body(request_rec *r, bool patch, char **text, apr_size_t *length)
 {
-    refusal refused = {.status = OK};
-
     if (!users_body_has_type(r, "application/json") &&
         !(patch && users_body_has_type(r, "application/merge-patch+json"))) {
         apr_table_setn(r->headers_out, patch ? "Accept-Patch" : "Accept-Post",
                        patch ? ACCEPT_PATCH : ACCEPT_POST);
-        return (refusal){HTTP_UNSUPPORTED_MEDIA_TYPE, "the request body must be application/json"};
+        return users_refuse(HTTP_UNSUPPORTED_MEDIA_TYPE,
+                            "the request body must be application/json");
     }
-    refused.status = users_body_read(r, text, length, &refused.sentence);
-    return refused;
+    return users_body_read(r, text, length);
 }
 
 /* What a client wants stored, and what is wrong with it. All of it lives as long as the request. */
@@ -148,21 +114,25 @@ typedef struct {
     apr_array_header_t *faults; /* users_fault */
 } submission;
 
-static refusal read_submission(request_rec *r, const users_admission *admission, submission *s)
+static users_refusal read_submission(request_rec *r, const users_admission *admission,
+                                     submission *s)
 {
     bool patch = admission->operation == USERS_UPDATE;
+    const char *sentence = NULL;
     apr_size_t length = 0;
     json_t *json = NULL;
-    refusal refused =
-        admission->accept.acceptable ? read_body(r, patch, &s->text, &length) : not_acceptable;
+    users_refusal refused = judge_accept(admission);
 
+    if (refused.status == OK) {
+        refused = read_body(r, patch, &s->text, &length);
+    }
     if (refused.status != OK) {
         return refused;
     }
-    json = users_request_parse(s->text, length, &refused.sentence);
+    json = users_request_parse(s->text, length, &sentence);
     if (!json) {
-        refused.status = HTTP_BAD_REQUEST;
-        return refused.sentence ? refused : failure(r, USERS_DB_FAILED);
+        return sentence ? users_refuse(HTTP_BAD_REQUEST, sentence)
+                        : users_refuse_failure(r, USERS_DB_FAILED, false);
     }
     s->faults = apr_array_make(r->pool, 2, sizeof(users_fault));
     s->fields = users_account_read(json, patch ? USERS_ACCOUNT_UPDATE : USERS_ACCOUNT_CREATE,
@@ -174,7 +144,8 @@ static refusal read_submission(request_rec *r, const users_admission *admission,
 }
 
 /* The faults that only the database could find join those that are known already. */
-static int reply_faults(request_rec *r, apr_array_header_t *faults, const json_t *found)
+static int reply_faults(request_rec *r, const users_admission *admission,
+                        apr_array_header_t *faults, const json_t *found)
 {
     size_t i;
     json_t *fault;
@@ -187,7 +158,7 @@ static int reply_faults(request_rec *r, apr_array_header_t *faults, const json_t
                         apr_pstrcat(r->pool, "/user/", field, NULL));
     }
     users_fault_sort(faults);
-    return users_reply_faults(r, faults);
+    return users_reply_faults(r, &admission->accept, faults);
 }
 
 /* The preferences that were honoured (RFC 7240 section 3). */
@@ -227,14 +198,14 @@ static const apr_array_header_t *required_tags(const users_admission *admission)
 }
 
 /* If-None-Match on a change; If-Match is judged with the change, in one step. */
-static refusal judge_present(request_rec *r, const users_admission *admission)
+static users_refusal judge_present(request_rec *r, const users_admission *admission)
 {
     const char *tag = admission->if_none_match ? tag_of(r, &admission->principal) : "";
 
     if (!tag) {
-        return failure(r, USERS_DB_FAILED);
+        return users_refuse_failure(r, USERS_DB_FAILED, false);
     }
-    return is_unwanted(admission, tag) ? stale : (refusal){.status = OK};
+    return is_unwanted(admission, tag) ? refuse_stale() : users_pass();
 }
 
 static int update(request_rec *r, const users_admission *admission)
@@ -242,28 +213,29 @@ static int update(request_rec *r, const users_admission *admission)
     submission wanted;
     users_change change;
     users_db_status status;
-    refusal refused = read_submission(r, admission, &wanted);
+    users_refusal refused = read_submission(r, admission, &wanted);
 
     if (refused.status == OK) {
         refused = judge_present(r, admission);
     }
     if (refused.status != OK) {
-        return refuse(r, refused);
+        return users_reply_refusal(r, &admission->accept, refused);
     }
     status = users_store_update(r, admission->principal.user, wanted.fields, wanted.text,
                                 required_tags(admission), wanted.faults->nelts == 0, &change);
     if (status != USERS_DB_OK) {
-        return fail(r, status);
+        return fail(r, admission, status);
     }
     switch (change.outcome) {
     case USERS_CHANGE_DONE:
         return reply_updated(r, admission, &change);
     case USERS_CHANGE_STALE:
-        return refuse(r, stale);
+        return users_reply_refusal(r, &admission->accept, refuse_stale());
     case USERS_CHANGE_ABSENT:
-        return users_reply_error(r, HTTP_FORBIDDEN, "the account is suspended");
+        return users_reply_refusal(r, &admission->accept,
+                                   users_refuse(HTTP_FORBIDDEN, "the account is suspended"));
     default:
-        return reply_faults(r, wanted.faults, change.faults);
+        return reply_faults(r, admission, wanted.faults, change.faults);
     }
 }
 
@@ -279,23 +251,23 @@ static int reply_registered(request_rec *r, const users_admission *admission,
     return users_reply_document(r, HTTP_CREATED, document, strlen(document), NULL);
 }
 
-static int reply_conflict(request_rec *r, users_outcome outcome)
+/* Why a registration made no account, though nothing is wrong with its fields. */
+static users_refusal refuse_registration(request_rec *r, users_outcome outcome)
 {
     switch (outcome) {
     case USERS_CHANGE_DUPLICATE:
-        return users_reply_error(r, HTTP_CONFLICT,
-                                 "provider_username is registered already on this provider_server");
+        return users_refuse(HTTP_CONFLICT,
+                            "provider_username is registered already on this provider_server");
     case USERS_CHANGE_REUSED:
-        return users_reply_error(r, HTTP_UNPROCESSABLE_ENTITY,
-                                 "Idempotency-Key was used before with another request");
+        return users_refuse(HTTP_UNPROCESSABLE_ENTITY,
+                            "Idempotency-Key was used before with another request");
     default:
-        apr_table_setn(r->headers_out, "Retry-After", "1");
-        return users_reply_error(r, HTTP_CONFLICT,
-                                 "the first request with this Idempotency-Key is still under way");
+        return users_refuse_for_now(
+            r, HTTP_CONFLICT, "the first request with this Idempotency-Key is still under way", 1);
     }
 }
 
-static int enrol(request_rec *r, const users_admission *admission)
+static int register_account(request_rec *r, const users_admission *admission)
 {
     const char *name;
     const char *secret;
@@ -303,42 +275,34 @@ static int enrol(request_rec *r, const users_admission *admission)
     submission wanted;
     users_change change;
     users_db_status status;
-    refusal refused = read_submission(r, admission, &wanted);
+    users_refusal refused = read_submission(r, admission, &wanted);
 
     if (refused.status != OK) {
-        return refuse(r, refused);
+        return users_reply_refusal(r, &admission->accept, refused);
     }
     name = users_credential_generate(USERS_NAME_OCTETS, r->pool);
     secret = users_credential_generate(USERS_SECRET_OCTETS, r->pool);
     if (!name || !secret || !users_credential_digest(secret, digest)) {
-        return fail(r, USERS_DB_FAILED);
+        return fail(r, admission, USERS_DB_FAILED);
     }
     status = users_store_register(r, admission->principal.application, wanted.fields, wanted.text,
                                   admission->idempotency_key, name, digest,
                                   wanted.faults->nelts == 0, &change);
     if (status != USERS_DB_OK) {
-        return fail(r, status);
+        return fail(r, admission, status);
     }
     switch (change.outcome) {
     case USERS_CHANGE_DONE:
     case USERS_CHANGE_REPEATED:
         return reply_registered(r, admission, &change, name, secret);
     case USERS_CHANGE_INVALID:
-        return reply_faults(r, wanted.faults, change.faults);
+        return reply_faults(r, admission, wanted.faults, change.faults);
     default:
-        return reply_conflict(r, change.outcome);
+        return users_reply_refusal(r, &admission->accept, refuse_registration(r, change.outcome));
     }
 }
 
-static int describe(request_rec *r)
-{
-    apr_table_setn(r->headers_out, "Allow", users_access_allow(r));
-    apr_table_setn(r->headers_out, "Accept-Patch", ACCEPT_PATCH);
-    apr_table_setn(r->headers_out, "Accept-Post", ACCEPT_POST);
-    return users_reply_empty(r, HTTP_NO_CONTENT, NULL);
-}
-
-int users_handler_run(request_rec *r)
+int users_account_run(request_rec *r)
 {
     const users_admission *admission;
 
@@ -355,8 +319,8 @@ int users_handler_run(request_rec *r)
     case USERS_UPDATE:
         return update(r, admission);
     case USERS_REGISTER:
-        return enrol(r, admission);
+        return register_account(r, admission);
     default:
-        return describe(r);
+        return users_reply_options(r, users_access_allow(r), ACCEPT_PATCH, ACCEPT_POST);
     }
 }

@@ -17,42 +17,33 @@
 #define JSON_TYPE   "application/json"
 #define ACCEPT_POST FORM_TYPE ", " JSON_TYPE
 
-/* What stands between a request and its answer: a status and what RFC 6749 section 5.2 says. */
-typedef struct {
-    int status;
-    const char *error;
-    const char *description;
-} refusal;
-
-static const refusal admitted = {.status = OK};
-
-static refusal invalid_request(const char *description)
+static users_refusal refuse(int status, const char *error, const char *description)
 {
-    return (refusal){HTTP_BAD_REQUEST, "invalid_request", description};
+    return (users_refusal){.status = status, .sentence = description, .error = error};
 }
 
-static int refuse(request_rec *r, refusal refused)
+static users_refusal invalid_request(const char *description)
 {
-    if (refused.status == AP_FILTER_ERROR) {
-        return AP_FILTER_ERROR; /* a filter has answered already */
-    }
-    return users_reply_oauth_error(r, refused.status, refused.error, refused.description);
+    return refuse(HTTP_BAD_REQUEST, "invalid_request", description);
 }
 
-/* A failure that is not the client's. */
-static refusal unavailable(int status, const char *description)
+static int reply(request_rec *r, users_refusal refused)
 {
-    return (refusal){
-        status, status == HTTP_INTERNAL_SERVER_ERROR ? "server_error" : "temporarily_unavailable",
-        description};
+    return users_reply_refusal(r, NULL, refused);
 }
 
-static refusal failure(request_rec *r, users_db_status failed)
+/* A failure that is not the client's, and has no code of its own. */
+static users_refusal unavailable(users_refusal refused)
 {
-    const char *sentence;
-    int status = users_reply_failure(r, failed, false, &sentence);
+    return refuse(refused.status,
+                  refused.status == HTTP_INTERNAL_SERVER_ERROR ? "server_error"
+                                                               : "temporarily_unavailable",
+                  refused.sentence);
+}
 
-    return unavailable(status, sentence);
+static users_refusal failure(request_rec *r, users_db_status failed)
+{
+    return unavailable(users_refuse_failure(r, failed, false));
 }
 
 /* Parameters */
@@ -86,29 +77,29 @@ static apr_hash_t *read_json(const char *text, apr_size_t length, apr_pool_t *po
     return body ? parameters : NULL;
 }
 
-static refusal read_parameters(request_rec *r, apr_hash_t **parameters)
+static users_refusal read_parameters(request_rec *r, apr_hash_t **parameters)
 {
     bool json = users_body_has_type(r, JSON_TYPE);
     const char *sentence = NULL;
     apr_size_t length;
     char *text;
-    int status;
+    users_refusal refused;
 
     if (!json && !users_body_has_type(r, FORM_TYPE)) {
         apr_table_setn(r->headers_out, "Accept-Post", ACCEPT_POST);
-        return (refusal){HTTP_UNSUPPORTED_MEDIA_TYPE, "invalid_request",
-                         "the request body must be " FORM_TYPE " or " JSON_TYPE};
+        return refuse(HTTP_UNSUPPORTED_MEDIA_TYPE, "invalid_request",
+                      "the request body must be " FORM_TYPE " or " JSON_TYPE);
     }
-    status = users_body_read(r, &text, &length, &sentence);
-    if (status != OK) {
-        return (refusal){status, "invalid_request", sentence};
+    refused = users_body_read(r, &text, &length);
+    if (refused.status != OK) {
+        return refuse(refused.status, "invalid_request", refused.sentence);
     }
     *parameters = json ? read_json(text, length, r->pool, &sentence)
                        : users_form_parse(text, length, r->pool, &sentence);
     if (!*parameters) {
         return sentence ? invalid_request(sentence) : failure(r, USERS_DB_FAILED);
     }
-    return admitted;
+    return users_pass();
 }
 
 static const char *parameter(apr_hash_t *parameters, const char *name)
@@ -119,22 +110,22 @@ static const char *parameter(apr_hash_t *parameters, const char *name)
 /* The client */
 
 /* RFC 6749 section 5.2; a browser that shows a dialog is spared it (UsersChallenge bearer). */
-static refusal invalid_client(request_rec *r, const char *description)
+static users_refusal invalid_client(request_rec *r, const char *description)
 {
     const users_settings *settings = users_settings_of(r->server);
 
     if (!apr_table_get(r->headers_in, "Authorization") &&
         settings->challenge == USERS_CHALLENGE_BEARER) {
-        return (refusal){HTTP_BAD_REQUEST, "invalid_client", description};
+        return refuse(HTTP_BAD_REQUEST, "invalid_client", description);
     }
     apr_table_setn(r->err_headers_out, "WWW-Authenticate",
                    apr_psprintf(r->pool, "Basic realm=\"%s\", charset=\"UTF-8\"", settings->realm));
-    return (refusal){HTTP_UNAUTHORIZED, "invalid_client", description};
+    return refuse(HTTP_UNAUTHORIZED, "invalid_client", description);
 }
 
 /* Client authentication in the header field or in the body, never both (section 2.3.1). */
-static refusal read_client(request_rec *r, apr_hash_t *parameters, const char **id,
-                           const char **secret)
+static users_refusal read_client(request_rec *r, apr_hash_t *parameters, const char **id,
+                                 const char **secret)
 {
     const char *header = apr_table_get(r->headers_in, "Authorization");
     users_credential credential = users_credential_parse(header, r->pool);
@@ -157,30 +148,29 @@ static refusal read_client(request_rec *r, apr_hash_t *parameters, const char **
             return invalid_request("client_id is not that of the Authorization header field");
         }
     }
-    return *id && *secret ? admitted : invalid_client(r, "client authentication is required");
+    return *id && *secret ? users_pass() : invalid_client(r, "client authentication is required");
 }
 
-static refusal authenticate(request_rec *r, apr_hash_t *parameters, users_application *application)
+static users_refusal authenticate(request_rec *r, apr_hash_t *parameters,
+                                  users_application *application)
 {
     const char *id;
     const char *secret;
-    const char *sentence;
-    int status;
-    refusal refused = read_client(r, parameters, &id, &secret);
+    users_refusal refused = read_client(r, parameters, &id, &secret);
 
     if (refused.status != OK) {
         return refused;
     }
-    status = users_authenticate_application(r, id, secret, application, &sentence);
-    switch (status) {
+    refused = users_authenticate_application(r, id, secret, application);
+    switch (refused.status) {
     case OK:
         users_access_publish(
             r, &(users_principal){.application = application->id, .scopes = application->scopes});
-        return admitted;
+        return refused;
     case HTTP_UNAUTHORIZED:
-        return invalid_client(r, sentence);
+        return invalid_client(r, refused.sentence);
     default:
-        return unavailable(status, sentence);
+        return unavailable(refused);
     }
 }
 
@@ -195,10 +185,10 @@ typedef struct {
 } grant;
 
 /* What needs no look at the database. */
-static refusal read_grant(request_rec *r, grant *asked)
+static users_refusal read_grant(request_rec *r, grant *asked)
 {
     bool offers_password = users_settings_of(r->server)->password_grant == USERS_FLAG_ON;
-    refusal refused = read_parameters(r, &asked->parameters);
+    users_refusal refused = read_parameters(r, &asked->parameters);
     const char *type;
 
     if (refused.status != OK) {
@@ -210,9 +200,9 @@ static refusal read_grant(request_rec *r, grant *asked)
     }
     asked->password = offers_password && strcmp(type, "password") == 0;
     if (!asked->password && strcmp(type, "client_credentials") != 0) {
-        return (refusal){HTTP_BAD_REQUEST, "unsupported_grant_type",
-                         offers_password ? "grant_type must be client_credentials or password"
-                                         : "grant_type must be client_credentials"};
+        return refuse(HTTP_BAD_REQUEST, "unsupported_grant_type",
+                      offers_password ? "grant_type must be client_credentials or password"
+                                      : "grant_type must be client_credentials");
     }
     if (asked->password &&
         (!parameter(asked->parameters, "username") || !parameter(asked->parameters, "password"))) {
@@ -220,29 +210,27 @@ static refusal read_grant(request_rec *r, grant *asked)
     }
     asked->scope = parameter(asked->parameters, "scope");
     if (asked->scope && !users_scope_is_valid(asked->scope)) {
-        return (refusal){HTTP_BAD_REQUEST, "invalid_scope", "scope is malformed"};
+        return refuse(HTTP_BAD_REQUEST, "invalid_scope", "scope is malformed");
     }
-    return admitted;
+    return users_pass();
 }
 
-static refusal judge_owner(request_rec *r, grant *asked)
+static users_refusal judge_owner(request_rec *r, grant *asked)
 {
-    const char *sentence;
-    int status = users_authenticate_owner(r, parameter(asked->parameters, "username"),
-                                          parameter(asked->parameters, "password"),
-                                          USERS_KNOW_OWNER, &asked->owner, &sentence);
+    users_refusal refused = users_authenticate_owner(r, parameter(asked->parameters, "username"),
+                                                     parameter(asked->parameters, "password"),
+                                                     USERS_KNOW_OWNER, &asked->owner);
 
-    if (status == OK && asked->owner.suspended) {
-        status = HTTP_UNAUTHORIZED;
-        sentence = "the account is suspended";
+    if (refused.status == OK && asked->owner.suspended) {
+        refused = users_refuse(HTTP_UNAUTHORIZED, "the account is suspended");
     }
-    switch (status) {
+    switch (refused.status) {
     case OK:
-        return admitted;
+        return refused;
     case HTTP_UNAUTHORIZED:
-        return (refusal){HTTP_BAD_REQUEST, "invalid_grant", sentence};
+        return refuse(HTTP_BAD_REQUEST, "invalid_grant", refused.sentence);
     default:
-        return unavailable(status, sentence);
+        return unavailable(refused);
     }
 }
 
@@ -250,7 +238,7 @@ static refusal judge_owner(request_rec *r, grant *asked)
  * An owner gives away what is his: his own scopes, whatever the application holds. A
  * token of his never does what is an application's alone.
  */
-static refusal judge_scope(request_rec *r, grant *asked)
+static users_refusal judge_scope(request_rec *r, grant *asked)
 {
     const users_application *application = &asked->application;
     const char *held = application->scopes;
@@ -265,9 +253,9 @@ static refusal judge_scope(request_rec *r, grant *asked)
     good = *asked->scope && users_scope_covers(held, asked->scope, r->pool) &&
            !(asked->password && (users_scope_contains(asked->scope, USERS_SCOPE_REGISTER) ||
                                  users_scope_contains(asked->scope, USERS_SCOPE_INTROSPECT)));
-    return good ? admitted
-                : (refusal){HTTP_BAD_REQUEST, "invalid_scope",
-                            "the application can't have a token with this scope"};
+    return good ? users_pass()
+                : refuse(HTTP_BAD_REQUEST, "invalid_scope",
+                         "the application can't have a token with this scope");
 }
 
 static int reply_token(request_rec *r, const grant *asked, const char *token,
@@ -295,11 +283,11 @@ static int make_token(request_rec *r, const grant *asked)
                                          asked->scope, &issued, &created_at);
     }
     if (status != USERS_DB_OK) {
-        return refuse(r, failure(r, status));
+        return reply(r, failure(r, status));
     }
     if (!issued) {
-        return refuse(r, (refusal){HTTP_BAD_REQUEST, "invalid_grant",
-                                   "the application or the account has just been revoked"});
+        return reply(r, refuse(HTTP_BAD_REQUEST, "invalid_grant",
+                               "the application or the account has just been revoked"));
     }
     return reply_token(r, asked, token, created_at);
 }
@@ -307,7 +295,7 @@ static int make_token(request_rec *r, const grant *asked)
 static int issue_token(request_rec *r)
 {
     grant asked = {.parameters = NULL};
-    refusal refused = read_grant(r, &asked);
+    users_refusal refused = read_grant(r, &asked);
 
     if (refused.status == OK) {
         refused = authenticate(r, asked.parameters, &asked.application);
@@ -318,17 +306,17 @@ static int issue_token(request_rec *r)
     if (refused.status == OK) {
         refused = judge_scope(r, &asked);
     }
-    return refused.status == OK ? make_token(r, &asked) : refuse(r, refused);
+    return refused.status == OK ? make_token(r, &asked) : reply(r, refused);
 }
 
 /* POST /api/oauth/revoke, POST /api/oauth/introspect */
 
 /* The digest of the token that an authenticated client sent. token_type_hint helps nobody here. */
-static refusal read_token(request_rec *r, users_application *application,
-                          unsigned char digest[USERS_DIGEST_LENGTH])
+static users_refusal read_token(request_rec *r, users_application *application,
+                                unsigned char digest[USERS_DIGEST_LENGTH])
 {
     apr_hash_t *parameters;
-    refusal refused = read_parameters(r, &parameters);
+    users_refusal refused = read_parameters(r, &parameters);
     const char *token = refused.status == OK ? parameter(parameters, "token") : NULL;
 
     if (refused.status == OK && !token) {
@@ -349,18 +337,18 @@ static int end_token(request_rec *r)
     users_application application;
     bool foreign = false;
     users_db_status status;
-    refusal refused = read_token(r, &application, digest);
+    users_refusal refused = read_token(r, &application, digest);
 
     if (refused.status != OK) {
-        return refuse(r, refused);
+        return reply(r, refused);
     }
     status = users_grant_revoke_token(r, application.id, digest, &foreign);
     if (status != USERS_DB_OK) {
-        return refuse(r, failure(r, status));
+        return reply(r, failure(r, status));
     }
     if (foreign) {
-        return refuse(r, (refusal){HTTP_BAD_REQUEST, "unauthorized_client",
-                                   "the token is another application's"});
+        return reply(r, refuse(HTTP_BAD_REQUEST, "unauthorized_client",
+                               "the token is another application's"));
     }
     return users_reply_document(r, HTTP_OK, "{}", 2, NULL);
 }
@@ -372,33 +360,31 @@ static int show_token(request_rec *r)
     users_application application;
     const char *document;
     users_db_status status;
-    refusal refused = read_token(r, &application, digest);
+    users_refusal refused = read_token(r, &application, digest);
 
     if (refused.status == OK && !users_scope_contains(application.scopes, USERS_SCOPE_INTROSPECT)) {
-        refused = (refusal){HTTP_FORBIDDEN, "insufficient_scope",
-                            "this needs the scope " USERS_SCOPE_INTROSPECT};
+        refused = refuse(HTTP_FORBIDDEN, "insufficient_scope",
+                         "this needs the scope " USERS_SCOPE_INTROSPECT);
     }
     if (refused.status != OK) {
-        return refuse(r, refused);
+        return reply(r, refused);
     }
     status = users_grant_introspect_token(r, digest, &document);
     if (status != USERS_DB_OK) {
-        return refuse(r, failure(r, status));
+        return reply(r, failure(r, status));
     }
     document = document ? document : inactive;
     return users_reply_document(r, HTTP_OK, document, strlen(document), NULL);
 }
 
-static int describe(request_rec *r)
+static int reply_options(request_rec *r)
 {
-    apr_table_setn(r->headers_out, "Allow", users_access_allow(r));
-    if (users_location_of(r)->endpoint != USERS_ENDPOINT_METADATA) {
-        apr_table_setn(r->headers_out, "Accept-Post", ACCEPT_POST);
-    }
-    return users_reply_empty(r, HTTP_NO_CONTENT, NULL);
+    bool posts = users_location_of(r)->endpoint != USERS_ENDPOINT_METADATA;
+
+    return users_reply_options(r, users_access_allow(r), NULL, posts ? ACCEPT_POST : NULL);
 }
 
-int users_token_run(request_rec *r)
+int users_oauth_run(request_rec *r)
 {
     const users_admission *admission;
 
@@ -422,6 +408,6 @@ int users_token_run(request_rec *r)
     case USERS_DESCRIBE:
         return users_reply_json(r, HTTP_OK, users_metadata_document(r));
     default:
-        return describe(r);
+        return reply_options(r);
     }
 }

@@ -4,6 +4,7 @@
 
 #include "core/header.h"
 #include "db/accounts.h"
+#include "http/refusal.h"
 
 typedef enum {
     USERS_OPTIONS,
@@ -37,10 +38,10 @@ int users_access_check(request_rec *r);
  */
 int users_access_complete(request_rec *r);
 
-/* The value of Allow at the endpoint that r is for. */
+/* The value of Allow at the endpoint that r is for, in memory of the request. */
 const char *users_access_allow(const request_rec *r);
 
-/* Tell the logs and what runs behind us who calls: r->user, USERS_ID and its kin. */
+/* Have the logs and the hooks behind ours know who calls: r->user, USERS_ID and its kin. */
 void users_access_publish(request_rec *r, const users_principal *principal);
 
 /*
@@ -49,7 +50,7 @@ void users_access_publish(request_rec *r, const users_principal *principal);
  */
 const users_admission *users_access_admission(const request_rec *r);
 
-/* Answer as the hook judged; 403 where it never saw the request. */
+/* Answer with the hook's refusal; 403 where it never saw the request. */
 int users_access_refuse(request_rec *r);
 
 /* May the principal do what needs this scope? */

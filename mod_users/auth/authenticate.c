@@ -1,11 +1,10 @@
 #include "auth/authenticate.h"
 
-#include "api/metadata.h"
 #include "auth/verify.h"
 #include "config/settings.h"
 #include "core/scope.h"
 #include "db/route.h"
-#include "http/reply.h"
+#include "http/urls.h"
 
 #include <apr_lib.h>
 #include <apr_strings.h>
@@ -19,7 +18,7 @@ APLOG_USE_MODULE(users);
 void users_authenticate_challenge(request_rec *r, const char *attributes, bool basic)
 {
     const users_settings *settings = users_settings_of(r->server);
-    const char *metadata = users_metadata_url(r, users_location_of(r)->path);
+    const char *metadata = users_url_of_metadata(r, users_location_of(r)->path);
 
     apr_table_addn(r->err_headers_out, "WWW-Authenticate",
                    apr_pstrcat(r->pool, "Bearer realm=\"", settings->realm, "\"", attributes,
@@ -64,43 +63,34 @@ static users_db_status find_token(request_rec *r, const char *token, users_knowl
     return status;
 }
 
-static int judge_token(request_rec *r, const char *token, users_knowledge wanted,
-                       users_principal *principal, const char **sentence)
+static users_refusal judge_token(request_rec *r, const char *token, users_knowledge wanted,
+                                 users_principal *principal)
 {
     bool found = false;
     users_db_status status = token ? find_token(r, token, wanted, &found, principal) : USERS_DB_OK;
 
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE3, 0, r, "the bearer token is %s",
+                  found   ? "known"
+                  : token ? "unknown"
+                          : "malformed");
     if (status != USERS_DB_OK) {
-        return users_reply_failure(r, status, true, sentence);
+        return users_refuse_failure(r, status, true);
     }
     if (!found) {
         users_authenticate_challenge(r, ", error=\"invalid_token\"", true);
-        *sentence = "the access token is unknown, expired or revoked";
-        return HTTP_UNAUTHORIZED;
+        return users_refuse(HTTP_UNAUTHORIZED, "the access token is unknown, expired or revoked");
     }
     r->ap_auth_type = "Bearer";
-    return OK;
+    return users_pass();
 }
 
 /* Names and secrets */
 
-/* The sentence of a secret that does not prove its name. */
-static int refuse_secret(int status, const char *wrong, const char **sentence)
+/* A wrong secret is a 401, whose sentence this is. */
+static users_refusal or_wrong(users_refusal refused, const char *sentence)
 {
-    switch (status) {
-    case HTTP_TOO_MANY_REQUESTS:
-        *sentence = "too many wrong secrets came from this address: try again later";
-        break;
-    case HTTP_SERVICE_UNAVAILABLE:
-        *sentence = "too many passwords are being verified at the moment";
-        break;
-    case HTTP_INTERNAL_SERVER_ERROR:
-        *sentence = "the request could not be served";
-        break;
-    default:
-        *sentence = wrong;
-    }
-    return status;
+    return refused.status == HTTP_UNAUTHORIZED ? users_refuse(HTTP_UNAUTHORIZED, sentence)
+                                               : refused;
 }
 
 /* A password that would have to be hashed, or is wrong, is one that a replica does not know. */
@@ -116,90 +106,86 @@ static users_db_status find_owner(request_rec *r, const char *name, const char *
         status = users_store_find_credential(r, route.database, name, wanted != USERS_KNOW_OWNER,
                                              found, principal, stored);
         right =
-            users_is_replica(route.database) && users_secret_is_known(r, secret, stored) && *found;
+            users_is_replica(route.database) && users_verify_is_known(r, secret, stored) && *found;
     } while (users_replica_defers(&route, status, admitted_account(right, principal)));
     return status;
 }
 
-int users_authenticate_owner(request_rec *r, const char *name, const char *secret,
-                             users_knowledge wanted, users_principal *principal,
-                             const char **sentence)
+users_refusal users_authenticate_owner(request_rec *r, const char *name, const char *secret,
+                                       users_knowledge wanted, users_principal *principal)
 {
     static const char wrong[] = "the user name or the password is wrong";
     users_attempt attempt;
     users_secret stored = {NULL};
-    users_db_status found_status;
+    users_db_status status;
+    users_refusal refused;
     bool found = false;
-    int status;
 
     if (!name) { /* something that can't be a pair: no need to look */
-        return refuse_secret(HTTP_UNAUTHORIZED, wrong, sentence);
+        return users_refuse(HTTP_UNAUTHORIZED, wrong);
     }
-    status = users_lockout_begin(r, "credential", name, &attempt);
-    if (status == OK) {
-        found_status = find_owner(r, name, secret, wanted, &found, principal, &stored);
-        if (found_status != USERS_DB_OK) {
-            return users_reply_failure(r, found_status, true, sentence);
+    refused = users_lockout_begin(r, "credential", name, &attempt);
+    if (refused.status == OK) {
+        status = find_owner(r, name, secret, wanted, &found, principal, &stored);
+        if (status != USERS_DB_OK) {
+            return users_refuse_failure(r, status, true);
         }
-        status = users_secret_verify(r, &attempt, name, secret, found, &stored);
+        refused = users_verify_secret(r, &attempt, name, secret, found, &stored);
     }
     principal->scopes = OWNER_SCOPES;
-    return status == OK ? OK : refuse_secret(status, wrong, sentence);
+    return or_wrong(refused, wrong);
 }
 
-int users_authenticate_application(request_rec *r, const char *client_id, const char *secret,
-                                   users_application *application, const char **sentence)
+users_refusal users_authenticate_application(request_rec *r, const char *client_id,
+                                             const char *secret, users_application *application)
 {
     users_attempt attempt;
     users_secret stored = {NULL};
-    users_db_status found_status;
+    users_db_status status;
     bool found = false;
-    int status = users_lockout_begin(r, "application", client_id, &attempt);
+    users_refusal refused = users_lockout_begin(r, "application", client_id, &attempt);
 
-    if (status == OK) {
-        found_status = users_grant_find_application(r, client_id, &found, application, &stored);
-        if (found_status != USERS_DB_OK) {
-            return users_reply_failure(r, found_status, true, sentence);
+    if (refused.status == OK) {
+        status = users_grant_find_application(r, client_id, &found, application, &stored);
+        if (status != USERS_DB_OK) {
+            return users_refuse_failure(r, status, true);
         }
-        status = users_secret_verify(r, &attempt, client_id, secret, found, &stored);
+        refused = users_verify_secret(r, &attempt, client_id, secret, found, &stored);
     }
-    return status == OK
-               ? OK
-               : refuse_secret(status, "the client_id or the client secret is wrong", sentence);
+    return or_wrong(refused, "the client_id or the client secret is wrong");
 }
 
-static int judge_pair(request_rec *r, const users_credential *pair, users_knowledge wanted,
-                      users_principal *principal, const char **sentence)
+static users_refusal judge_pair(request_rec *r, const users_credential *pair,
+                                users_knowledge wanted, users_principal *principal)
 {
-    int status = users_authenticate_owner(r, pair->name, pair->secret, wanted, principal, sentence);
+    users_refusal refused =
+        users_authenticate_owner(r, pair->name, pair->secret, wanted, principal);
 
-    if (status == HTTP_UNAUTHORIZED) {
+    if (refused.status == HTTP_UNAUTHORIZED) {
         users_authenticate_challenge(r, "", true);
     }
-    if (status == OK) {
+    if (refused.status == OK) {
         r->ap_auth_type = "Basic";
     }
-    return status;
+    return refused;
 }
 
-int users_authenticate_request(request_rec *r, users_knowledge wanted, users_principal *principal,
-                               const char **sentence)
+users_refusal users_authenticate_request(request_rec *r, users_knowledge wanted,
+                                         users_principal *principal)
 {
     users_credential credential =
         users_credential_parse(apr_table_get(r->headers_in, "Authorization"), r->pool);
 
     switch (credential.kind) {
     case USERS_CREDENTIAL_REPEATED:
-        *sentence = "there is more than one Authorization header field";
-        return HTTP_BAD_REQUEST;
+        return users_refuse(HTTP_BAD_REQUEST, "there is more than one Authorization header field");
     case USERS_CREDENTIAL_BEARER:
-        return judge_token(r, credential.secret, wanted, principal, sentence);
+        return judge_token(r, credential.secret, wanted, principal);
     case USERS_CREDENTIAL_BASIC:
-        return judge_pair(r, &credential, wanted, principal, sentence);
+        return judge_pair(r, &credential, wanted, principal);
     default:
         users_authenticate_challenge(r, "", true);
-        *sentence = "credentials are required";
-        return HTTP_UNAUTHORIZED;
+        return users_refuse(HTTP_UNAUTHORIZED, "credentials are required");
     }
 }
 
@@ -218,8 +204,8 @@ static const char *normal_scopes(const char *claim, apr_pool_t *pool)
     return scopes;
 }
 
-int users_authenticate_environment(request_rec *r, users_knowledge wanted,
-                                   users_principal *principal, const char **sentence)
+users_refusal users_authenticate_environment(request_rec *r, users_knowledge wanted,
+                                             users_principal *principal)
 {
     users_route route;
     const users_settings *settings = users_settings_of(r->server);
@@ -230,8 +216,7 @@ int users_authenticate_environment(request_rec *r, users_knowledge wanted,
 
     if (!user && !scopes) {
         users_authenticate_challenge(r, "", false);
-        *sentence = "credentials are required";
-        return HTTP_UNAUTHORIZED;
+        return users_refuse(HTTP_UNAUTHORIZED, "credentials are required");
     }
     route = users_replica_route(r, wanted == USERS_KNOW_RECENT);
     do {
@@ -239,14 +224,14 @@ int users_authenticate_environment(request_rec *r, users_knowledge wanted,
                                            &found, principal);
     } while (users_replica_defers(&route, status, admitted_account(found, principal)));
     if (status != USERS_DB_OK) {
-        return users_reply_failure(r, status, true, sentence);
+        return users_refuse_failure(r, status, true);
     }
     if (!found) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       "UsersTokenApplication '%s': there is no such application",
                       settings->token_application);
-        return users_reply_failure(r, USERS_DB_FAILED, true, sentence);
+        return users_refuse_failure(r, USERS_DB_FAILED, true);
     }
     principal->scopes = scopes ? normal_scopes(scopes, r->pool) : "";
-    return OK;
+    return users_pass();
 }

@@ -1,11 +1,9 @@
-/*
- * From credentials to whom they belong. Each function returns OK or the status of a refusal with
- * its sentence in *sentence, and has then set the header fields that go with it.
- */
+/* From credentials to whom they belong. */
 #ifndef USERS_AUTH_AUTHENTICATE_H
 #define USERS_AUTH_AUTHENTICATE_H
 
 #include "db/tokens.h"
+#include "http/refusal.h"
 
 /* What a request has to know of whom it is for. */
 typedef enum {
@@ -22,23 +20,22 @@ typedef enum {
 void users_authenticate_challenge(request_rec *r, const char *attributes, bool basic);
 
 /* The Authorization header field of a request to an account, as a token or API credentials. */
-int users_authenticate_request(request_rec *r, users_knowledge wanted, users_principal *principal,
-                               const char **sentence);
+users_refusal users_authenticate_request(request_rec *r, users_knowledge wanted,
+                                         users_principal *principal);
 
-/* What another module has verified and tells by variables (UsersTokenSource environment). */
-int users_authenticate_environment(request_rec *r, users_knowledge wanted,
-                                   users_principal *principal, const char **sentence);
+/* What another module has verified and set in variables (UsersTokenSource environment). */
+users_refusal users_authenticate_environment(request_rec *r, users_knowledge wanted,
+                                             users_principal *principal);
 
 /*
- * API credentials. Wrong ones are HTTP_UNAUTHORIZED, without a challenge. The principal then has
- * the scopes of an account's owner.
+ * API credentials. Wrong ones are a 401 without a challenge. The principal then has the scopes of
+ * an account's owner.
  */
-int users_authenticate_owner(request_rec *r, const char *name, const char *secret,
-                             users_knowledge wanted, users_principal *principal,
-                             const char **sentence);
+users_refusal users_authenticate_owner(request_rec *r, const char *name, const char *secret,
+                                       users_knowledge wanted, users_principal *principal);
 
 /* An application by its client_id and secret; wrong ones as above. */
-int users_authenticate_application(request_rec *r, const char *client_id, const char *secret,
-                                   users_application *application, const char **sentence);
+users_refusal users_authenticate_application(request_rec *r, const char *client_id,
+                                             const char *secret, users_application *application);
 
 #endif

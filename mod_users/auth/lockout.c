@@ -23,17 +23,17 @@ static bool derive_key(request_rec *r, const char *kind, const char *name, unsig
     return EVP_Digest(text, strlen(text), key, NULL, EVP_sha256(), NULL) == 1;
 }
 
-static int refuse(request_rec *r, const failures *known)
+static users_refusal lock_out(request_rec *r, const failures *known)
 {
     apr_interval_time_t left = known->end - apr_time_now();
-    apr_int64_t seconds = left > 0 ? apr_time_sec(left - 1) + 1 : 1;
 
-    apr_table_setn(r->err_headers_out, "Retry-After",
-                   apr_psprintf(r->pool, "%" APR_INT64_T_FMT, seconds));
-    return HTTP_TOO_MANY_REQUESTS;
+    return users_refuse_for_now(r, HTTP_TOO_MANY_REQUESTS,
+                                "too many wrong secrets came from this address: try again later",
+                                left > 0 ? apr_time_sec(left - 1) + 1 : 1);
 }
 
-int users_lockout_begin(request_rec *r, const char *kind, const char *name, users_attempt *attempt)
+users_refusal users_lockout_begin(request_rec *r, const char *kind, const char *name,
+                                  users_attempt *attempt)
 {
     const users_settings *settings = users_settings_of(r->server);
 
@@ -43,15 +43,16 @@ int users_lockout_begin(request_rec *r, const char *kind, const char *name, user
     return users_lockout_again(r, attempt);
 }
 
-int users_lockout_again(request_rec *r, users_attempt *attempt)
+users_refusal users_lockout_again(request_rec *r, users_attempt *attempt)
 {
     failures known;
 
     if (!attempt->counts || !users_cache_get(r, attempt->key, &known, sizeof(known))) {
-        return OK;
+        return users_pass();
     }
     attempt->followed = true;
-    return known.count < users_settings_of(r->server)->max_failures ? OK : refuse(r, &known);
+    return known.count < users_settings_of(r->server)->max_failures ? users_pass()
+                                                                    : lock_out(r, &known);
 }
 
 /* Callback of users_cache_change(). */
@@ -67,14 +68,14 @@ static apr_time_t add_failure(void *value, void *context)
     return known->end;
 }
 
-int users_lockout_failed(request_rec *r, const users_attempt *attempt)
+users_refusal users_lockout_failed(request_rec *r, const users_attempt *attempt)
 {
     const users_settings *settings = users_settings_of(r->server);
     apr_interval_time_t window = settings->failure_window;
     failures known;
 
     if (!attempt->counts) {
-        return HTTP_UNAUTHORIZED;
+        return users_refuse(HTTP_UNAUTHORIZED, NULL);
     }
     users_cache_change(r, attempt->key, &known, sizeof(known), add_failure, &window);
     if (known.count == settings->max_failures) {
@@ -82,7 +83,8 @@ int users_lockout_failed(request_rec *r, const users_attempt *attempt)
                       "%d wrong secrets of one name: it is refused from here until the window ends",
                       known.count);
     }
-    return known.count <= settings->max_failures ? HTTP_UNAUTHORIZED : refuse(r, &known);
+    return known.count <= settings->max_failures ? users_refuse(HTTP_UNAUTHORIZED, NULL)
+                                                 : lock_out(r, &known);
 }
 
 void users_lockout_succeeded(request_rec *r, const users_attempt *attempt)

@@ -7,6 +7,7 @@
 #define USERS_AUTH_LOCKOUT_H
 
 #include "auth/cache.h"
+#include "http/refusal.h"
 
 /* An attempt to prove a name by a secret. */
 typedef struct {
@@ -17,19 +18,19 @@ typedef struct {
 
 /*
  * Begin an attempt. kind: what the name is one of, a word. The address is r->useragent_ip, which
- * mod_remoteip sets. Returns HTTP_TOO_MANY_REQUESTS, with Retry-After set, where the pair is locked
- * out; else OK.
+ * mod_remoteip sets. A 429 where the pair is locked out.
  */
-int users_lockout_begin(request_rec *r, const char *kind, const char *name, users_attempt *attempt);
+users_refusal users_lockout_begin(request_rec *r, const char *kind, const char *name,
+                                  users_attempt *attempt);
 
 /* Is it locked out by now? Returns as users_lockout_begin(). */
-int users_lockout_again(request_rec *r, users_attempt *attempt);
+users_refusal users_lockout_again(request_rec *r, users_attempt *attempt);
 
 /*
- * The secret was wrong. Returns HTTP_UNAUTHORIZED, or as users_lockout_begin() where others have
- * failed so often in the meantime that this answer would be one too many.
+ * The secret was wrong. Returns a 401 without a sentence, or as users_lockout_begin() where others
+ * have failed so often in the meantime that this answer would be one too many.
  */
-int users_lockout_failed(request_rec *r, const users_attempt *attempt);
+users_refusal users_lockout_failed(request_rec *r, const users_attempt *attempt);
 
 /* The secret was right: earlier failures are forgotten. */
 void users_lockout_succeeded(request_rec *r, const users_attempt *attempt);

@@ -29,44 +29,50 @@ static bool is_remembered(request_rec *r, const unsigned char *key)
     return users_cache_get(r, key, &verified, sizeof(verified));
 }
 
-/* Returns OK where the password is right, else as users_secret_verify(). */
-static int compute_hash(request_rec *r, users_attempt *attempt, const char *given, const char *hash)
+static users_refusal wrong(void)
+{
+    return users_refuse(HTTP_UNAUTHORIZED, NULL);
+}
+
+static users_refusal compute_hash(request_rec *r, users_attempt *attempt, const char *given,
+                                  const char *hash)
 {
     bool right;
 
     if (!users_hash_compare(r, given, hash, &right)) {
-        apr_table_setn(r->err_headers_out, "Retry-After", "1");
-        return HTTP_SERVICE_UNAVAILABLE;
+        return users_refuse_for_now(r, HTTP_SERVICE_UNAVAILABLE,
+                                    "too many passwords are being verified at the moment", 1);
     }
     /* others may have failed in the meantime: then this guess came too late */
-    return right ? users_lockout_again(r, attempt) : HTTP_UNAUTHORIZED;
+    return right ? users_lockout_again(r, attempt) : wrong();
 }
 
 /* As compute_hash(), but for what was computed before. */
-static int recall_hash(request_rec *r, users_attempt *attempt, const char *given, const char *hash)
+static users_refusal recall_hash(request_rec *r, users_attempt *attempt, const char *given,
+                                 const char *hash)
 {
     unsigned char key[USERS_CACHE_KEY_LENGTH];
     bool has_key = derive_key(r, hash, given, key);
     const char verified = 1;
-    int status;
+    users_refusal refused;
 
     if (has_key && is_remembered(r, key)) {
-        return OK;
+        return users_pass();
     }
-    status = compute_hash(r, attempt, given, hash);
-    if (has_key && status == OK) {
+    refused = compute_hash(r, attempt, given, hash);
+    if (has_key && refused.status == OK) {
         users_cache_put(r, key, &verified, sizeof(verified),
                         apr_time_now() + users_settings_of(r->server)->credential_cache);
     }
-    return status;
+    return refused;
 }
 
 /*
  * For an unknown name the hash is another's: nothing is recalled, or the time would tell who
  * guesses at that one's password under many names.
  */
-static int verify_hash(request_rec *r, users_attempt *attempt, const char *given, bool known,
-                       const char *hash)
+static users_refusal verify_hash(request_rec *r, users_attempt *attempt, const char *given,
+                                 bool known, const char *hash)
 {
     return known ? recall_hash(r, attempt, given, hash) : compute_hash(r, attempt, given, hash);
 }
@@ -80,45 +86,45 @@ static bool is_digest(const unsigned char *digest, const unsigned char *stored)
 
 /* Compares with both, always: the time does not tell whether there is an old one, or which it is.
  */
-static int verify_digest(const char *given, const users_secret *stored)
+static users_refusal verify_digest(const char *given, const users_secret *stored)
 {
     unsigned char digest[USERS_DIGEST_LENGTH];
     bool is_present;
     bool is_old;
 
     if (!users_credential_digest(given, digest)) {
-        return HTTP_INTERNAL_SERVER_ERROR;
+        return users_refuse(HTTP_INTERNAL_SERVER_ERROR, USERS_NOT_SERVED);
     }
     is_present = is_digest(digest, stored->digest);
     is_old = is_digest(digest, stored->old_digest);
-    return is_present || is_old ? OK : HTTP_UNAUTHORIZED;
+    return is_present || is_old ? users_pass() : wrong();
 }
 
-int users_secret_verify(request_rec *r, users_attempt *attempt, const char *name, const char *given,
-                        bool known, const users_secret *stored)
+users_refusal users_verify_secret(request_rec *r, users_attempt *attempt, const char *name,
+                                  const char *given, bool known, const users_secret *stored)
 {
     /* hashes come with names of another installation; the names that we make have digests */
     bool hashed = stored->hash && (known || !users_credential_is_generated(name));
-    int status =
+    users_refusal refused =
         hashed ? verify_hash(r, attempt, given, known, stored->hash) : verify_digest(given, stored);
 
-    if (status == OK && !known) {
-        status = HTTP_UNAUTHORIZED;
+    if (refused.status == OK && !known) {
+        refused = wrong();
     }
-    if (status == OK) {
+    if (refused.status == OK) {
         users_lockout_succeeded(r, attempt);
-    } else if (status == HTTP_UNAUTHORIZED) {
-        status = users_lockout_failed(r, attempt);
+    } else if (refused.status == HTTP_UNAUTHORIZED) {
+        refused = users_lockout_failed(r, attempt);
     }
-    return status;
+    return refused;
 }
 
-bool users_secret_is_known(request_rec *r, const char *given, const users_secret *stored)
+bool users_verify_is_known(request_rec *r, const char *given, const users_secret *stored)
 {
     unsigned char key[USERS_CACHE_KEY_LENGTH];
 
     if (stored->hash) {
         return derive_key(r, stored->hash, given, key) && is_remembered(r, key);
     }
-    return verify_digest(given, stored) == OK;
+    return verify_digest(given, stored).status == OK;
 }

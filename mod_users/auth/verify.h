@@ -9,17 +9,16 @@
  * Verify what was given in an attempt to prove name, and count a failure. stored: how the secret
  * is kept where the name is known, or else what it is compared with in vain for as long.
  *
- * Returns OK; HTTP_UNAUTHORIZED: it is wrong; HTTP_TOO_MANY_REQUESTS: the pair is locked out by
- * now; HTTP_SERVICE_UNAVAILABLE: too many hashes are under way; these two set Retry-After; or
- * HTTP_INTERNAL_SERVER_ERROR: libcrypto fails.
+ * A 401 without a sentence where it is wrong; a 429 where the pair is locked out by now; a 503
+ * where too many hashes are under way; a 500 where libcrypto fails.
  */
-int users_secret_verify(request_rec *r, users_attempt *attempt, const char *name, const char *given,
-                        bool known, const users_secret *stored);
+users_refusal users_verify_secret(request_rec *r, users_attempt *attempt, const char *name,
+                                  const char *given, bool known, const users_secret *stored);
 
 /*
  * Is it known to be right, without hashing and without counting? For one that is hashed that takes
  * UsersCredentialCache.
  */
-bool users_secret_is_known(request_rec *r, const char *given, const users_secret *stored);
+bool users_verify_is_known(request_rec *r, const char *given, const users_secret *stored);
 
 #endif

@@ -1,6 +1,7 @@
 #include "config/check.h"
 
 #include "config/settings.h"
+#include "core/domain.h"
 
 #include <ap_listen.h>
 #include <ap_mpm.h>
@@ -14,26 +15,6 @@ APLOG_USE_MODULE(users);
 
 #define CONNECTIONS_PER_CHILD 4       /* default of UsersDBMax under a threaded MPM */
 #define EXEC_PREFIX           "exec:" /* of a password that a program prints */
-
-bool users_is_mail_domain(const char *name)
-{
-    const char *top = strrchr(name, '.');
-
-    if (!top) {
-        return strcasecmp(name, "localhost") == 0;
-    }
-    if (strlen(name) > 190) { /* leaves 64 octets for the local part (RFC 5321 section 4.5.3.1) */
-        return false;
-    }
-    for (const char *c = name; *c; c++) {
-        bool label = apr_isalnum(*c) || *c == '-';
-
-        if (!label && (*c != '.' || c == name || c[1] == '.' || c[1] == '\0')) {
-            return false;
-        }
-    }
-    return top[1 + strspn(top + 1, "0123456789")] != '\0';
-}
 
 const char *users_password_program(const PQconninfoOption *options)
 {
@@ -63,7 +44,7 @@ static void fill_in_defaults(users_settings *settings, const server_rec *s)
     if (!settings->host_name) {
         /* a ServerName that no address can have, such as a bare host or an IPv6 address */
         settings->host_name =
-            users_is_mail_domain(s->server_hostname) ? s->server_hostname : "localhost";
+            users_is_host_domain(s->server_hostname) ? s->server_hostname : "localhost";
     }
 #define DEFAULT(type, name, fallback)                                                              \
     if (!settings->name) {                                                                         \

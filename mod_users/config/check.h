@@ -7,12 +7,6 @@
 #include <libpq-fe.h>
 #include <stdbool.h>
 
-/*
- * A domain that an email address may have: letters, digits and hyphens between dots, or
- * "localhost". An IPv4 address is none: a top-level domain is not a number (RFC 3696 section 2).
- */
-bool users_is_mail_domain(const char *name);
-
 /* The program of a conninfo's password=exec:PROGRAM with its arguments, NULL where it has none. */
 const char *users_password_program(const PQconninfoOption *options);
 

@@ -1,8 +1,10 @@
 #include "config/directives.h"
 
-#include "api/metadata.h"
 #include "config/check.h"
 #include "config/settings.h"
+#include "core/account.h"
+#include "core/domain.h"
+#include "http/urls.h"
 
 #include <apr_fnmatch.h>
 #include <apr_lib.h>
@@ -169,7 +171,7 @@ static const char *set_realm(cmd_parms *cmd, void *location, const char *value)
 static const char *set_host_name(cmd_parms *cmd, void *location, const char *value)
 {
     (void)location;
-    if (!users_is_mail_domain(value)) {
+    if (!users_is_host_domain(value)) {
         return invalid(cmd, value, "a domain name with a dot, or localhost");
     }
     *(const char **)member_of(cmd) = value;
@@ -177,11 +179,11 @@ static const char *set_host_name(cmd_parms *cmd, void *location, const char *val
 }
 
 /* The form alone: whether a currency or locale is known is the database's to say. */
+
 static const char *set_currency(cmd_parms *cmd, void *location, const char *value)
 {
     (void)location;
-    if (strlen(value) != 3 || !apr_isupper(value[0]) || !apr_isupper(value[1]) ||
-        !apr_isupper(value[2])) {
+    if (!users_account_is_code("currency", value)) {
         return invalid(cmd, value, "a code of ISO 4217, such as USD");
     }
     *(const char **)member_of(cmd) = value;
@@ -190,12 +192,8 @@ static const char *set_currency(cmd_parms *cmd, void *location, const char *valu
 
 static const char *set_locale(cmd_parms *cmd, void *location, const char *value)
 {
-    size_t length = strlen(value);
-    bool language = length >= 2 && apr_islower(value[0]) && apr_islower(value[1]);
-    bool region = length == 5 && value[2] == '-' && apr_isupper(value[3]) && apr_isupper(value[4]);
-
     (void)location;
-    if (!language || (length != 2 && !region)) {
+    if (!users_account_is_code("locale", value)) {
         return invalid(cmd, value,
                        "a language of ISO 639-1 with an optional region of ISO 3166-1, "
                        "such as en or pt-BR");
@@ -324,7 +322,7 @@ static const char *set_endpoint(cmd_parms *cmd, void *mconfig, const char *value
     if (fault) {
         return fault;
     }
-    if (chosen == USERS_ENDPOINT_METADATA && !users_metadata_is_path(cmd->path)) {
+    if (chosen == USERS_ENDPOINT_METADATA && !users_url_is_metadata(cmd->path)) {
         return apr_pstrcat(cmd->pool, cmd->cmd->name,
                            ": metadata is served at " USERS_METADATA_SERVER
                            " (RFC 8414) and at " USERS_METADATA_RESOURCE

@@ -36,6 +36,12 @@ typedef enum { USERS_ACCOUNT_CREATE, USERS_ACCOUNT_UPDATE } users_account_purpos
 json_t *users_account_read(json_t *body, users_account_purpose purpose, bool strict,
                            apr_array_header_t *faults);
 
+/*
+ * Is text, as it is, in a form that this field's codes have? Whether there is such a code only the
+ * database knows.
+ */
+bool users_account_is_code(const char *name, const char *text);
+
 /* Append a fault of a field, in memory of the array's pool; field and text are copied. */
 void users_fault_add(apr_array_header_t *faults, const char *field, const char *text,
                      const char *pointer);

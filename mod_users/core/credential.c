@@ -18,7 +18,8 @@ static bool is_token68(const char *text)
 {
     size_t characters = strspn(text, ALPHANUMERIC "-._~+/");
     size_t padding = strspn(text + characters, "=");
-    return characters > 0 && text[characters + padding] == '\0';
+
+    return characters > 0 && !text[characters + padding];
 }
 
 /* Split the user-pass of RFC 7617 section 2 at its first colon, the name can't hold one. */
@@ -27,14 +28,17 @@ static void read_pair(const char *encoded, users_credential *credential, apr_poo
     apr_size_t length;
     const char *pair =
         apr_pdecode_base64(pool, encoded, APR_ENCODE_STRING, APR_ENCODE_NONE, &length);
-    if (pair == NULL || strlen(pair) != length) { /* not base64, or with a NUL inside */
+    const char *colon;
+    const char *name;
+
+    if (!pair || strlen(pair) != length) { /* not base64, or with a NUL inside */
         return;
     }
-    const char *colon = strchr(pair, ':');
-    if (colon == NULL) {
+    colon = strchr(pair, ':');
+    if (!colon) {
         return;
     }
-    const char *name = apr_pstrmemdup(pool, pair, (apr_size_t)(colon - pair));
+    name = apr_pstrmemdup(pool, pair, (apr_size_t)(colon - pair));
     if (users_is_utf8(name)) {
         credential->name = name;
         credential->secret = colon + 1;
@@ -44,16 +48,20 @@ static void read_pair(const char *encoded, users_credential *credential, apr_poo
 users_credential users_credential_parse(const char *value, apr_pool_t *pool)
 {
     users_credential credential = {USERS_CREDENTIAL_NONE, NULL, NULL};
-    if (value == NULL) {
+    size_t length;
+    const char *scheme;
+    const char *rest;
+
+    if (!value) {
         return credential;
     }
-    if (strchr(value, ',') != NULL) {
+    if (strchr(value, ',')) {
         credential.kind = USERS_CREDENTIAL_REPEATED;
         return credential;
     }
-    size_t length = strcspn(value, " ");
-    const char *scheme = apr_pstrmemdup(pool, value, length);
-    const char *rest = value + length + strspn(value + length, " ");
+    length = strcspn(value, " ");
+    scheme = apr_pstrmemdup(pool, value, length);
+    rest = value + length + strspn(value + length, " ");
     if (apr_cstr_casecmp(scheme, "Bearer") == 0) {
         credential.kind = USERS_CREDENTIAL_BEARER;
         credential.secret = is_token68(rest) ? rest : NULL;
@@ -72,6 +80,7 @@ int users_credential_digest(const char *secret, unsigned char digest[USERS_DIGES
 const char *users_credential_generate(apr_size_t octets, apr_pool_t *pool)
 {
     unsigned char *random = apr_palloc(pool, octets);
+
     if (RAND_bytes(random, (int)octets) != 1) {
         return NULL;
     }
@@ -81,5 +90,6 @@ const char *users_credential_generate(apr_size_t octets, apr_pool_t *pool)
 bool users_credential_is_generated(const char *name)
 {
     size_t length = strlen(name);
+
     return length == USERS_NAME_OCTETS * 4 / 3 && strspn(name, BASE64URL) == length;
 }

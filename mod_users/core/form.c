@@ -9,7 +9,8 @@
 const char *users_form_decode(const char *text, apr_pool_t *pool)
 {
     const char *decoded = apr_punescape_url(pool, text, NULL, NULL, 1);
-    return decoded != NULL && users_is_utf8(decoded) ? decoded : NULL;
+
+    return decoded && users_is_utf8(decoded) ? decoded : NULL;
 }
 
 apr_hash_t *users_form_parse(const char *bytes, size_t length, apr_pool_t *pool, const char **error)
@@ -17,26 +18,30 @@ apr_hash_t *users_form_parse(const char *bytes, size_t length, apr_pool_t *pool,
     apr_hash_t *parameters = apr_hash_make(pool);
     char *rest = apr_pstrmemdup(pool, bytes, length);
     char *pair;
+
     if (strlen(rest) != length) {
         *error = "the request body holds a NUL character";
         return NULL;
     }
-    while ((pair = apr_strtok(rest, "&", &rest)) != NULL) {
+    while ((pair = apr_strtok(rest, "&", &rest))) {
         char *equals = strchr(pair, '=');
-        if (equals != NULL) {
+        const char *name;
+        const char *value;
+
+        if (equals) {
             *equals = '\0';
         }
-        const char *name = users_form_decode(pair, pool);
-        const char *value = equals != NULL ? users_form_decode(equals + 1, pool) : "";
-        if (name == NULL || value == NULL) {
+        name = users_form_decode(pair, pool);
+        value = equals ? users_form_decode(equals + 1, pool) : "";
+        if (!name || !value) {
             *error = "the request body is not form-encoded UTF-8";
             return NULL;
         }
-        if (apr_hash_get(parameters, name, APR_HASH_KEY_STRING) != NULL) {
+        if (apr_hash_get(parameters, name, APR_HASH_KEY_STRING)) {
             *error = "the request body names a parameter twice";
             return NULL;
         }
-        if (*value != '\0') {
+        if (*value) {
             apr_hash_set(parameters, name, APR_HASH_KEY_STRING, value);
         }
     }

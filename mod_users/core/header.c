@@ -1,5 +1,7 @@
 #include "core/header.h"
 
+#include "core/text.h"
+
 #include <apr_cstr.h>
 #include <apr_strings.h>
 #include <stdlib.h>
@@ -14,17 +16,7 @@
 
 #define KEY_LIMIT 255 /* characters of an idempotency key */
 
-/* A stretch of a field's value, not terminated. */
-typedef struct {
-    const char *start;
-    size_t length;
-} span;
-
-/* NULL, a field that the request does not have, gives a span without parts. */
-static span span_of(const char *text)
-{
-    return (span){text, text != NULL ? strlen(text) : 0};
-}
+typedef users_span span;
 
 static const char *text_of(span text, apr_pool_t *pool)
 {
@@ -33,14 +25,7 @@ static const char *text_of(span text, apr_pool_t *pool)
 
 static span trimmed(span text)
 {
-    while (text.length > 0 && strchr(WHITE_SPACE, text.start[0]) != NULL) {
-        text.start++;
-        text.length--;
-    }
-    while (text.length > 0 && strchr(WHITE_SPACE, text.start[text.length - 1]) != NULL) {
-        text.length--;
-    }
-    return text;
+    return users_trim(text, users_optional_white_space);
 }
 
 static bool span_is(span text, const char *word) /* case-insensitive */
@@ -56,7 +41,8 @@ static bool next_part(span *rest, char separator, span *part)
 {
     bool quoted = false;
     size_t i = 0;
-    if (rest->start == NULL) {
+
+    if (!rest->start) {
         *part = *rest;
         return false;
     }
@@ -81,7 +67,8 @@ static bool is_token(span text) /* RFC 9110 section 5.6.2 */
 {
     for (size_t i = 0; i < text.length; i++) {
         unsigned char c = (unsigned char)text.start[i];
-        if (c <= ' ' || c >= 0x7f || strchr("\"(),/:;<=>?@[\\]{}", c) != NULL) {
+
+        if (c <= ' ' || c >= 0x7f || strchr("\"(),/:;<=>?@[\\]{}", c)) {
             return false;
         }
     }
@@ -118,10 +105,12 @@ static pair pair_of(span part)
 {
     span rest = part;
     pair result = {.value = {"", 0}};
+
     next_part(&rest, '=', &result.name);
     result.well_formed = is_token(result.name);
-    if (rest.start != NULL) {
+    if (rest.start) {
         span word = trimmed(rest);
+
         result.value = unquoted(word);
         result.well_formed = result.well_formed && (is_token(word) || is_quoted_string(word));
     }
@@ -145,31 +134,32 @@ static const char *const range_names[RANGE_COUNT] = {
 static int weight_of(const char *q)
 {
     const char *digits = *q == '0' ? q + 1 : q;
+    int weight = 0;
+
     if (*digits == '.') {
         digits++;
-    } else if (digits == q || *digits != '\0') { /* "1", "1.000" */
+    } else if (digits == q || *digits) { /* "1", "1.000" */
         return WEIGHT_FULL;
     }
-    int weight = 0;
     for (int unit = WEIGHT_FULL / 10; unit > 0 && *digits >= '0' && *digits <= '9'; unit /= 10) {
         weight += unit * (*digits++ - '0');
     }
-    return digits[strspn(digits, DIGITS)] == '\0' ? weight : WEIGHT_FULL;
+    return !digits[strspn(digits, DIGITS)] ? weight : WEIGHT_FULL;
 }
 
 static bool is_media_range(span text) /* "*" is a token's character too */
 {
-    span rest = text, type;
-    return next_part(&rest, '/', &type) && rest.start != NULL && is_token(type) && is_token(rest);
+    span rest = text;
+    span type;
+
+    return next_part(&rest, '/', &type) && rest.start && is_token(type) && is_token(rest);
 }
 
 static bool is_version_served(const char *version)
 {
-    if (version[strspn(version, DIGITS)] != '\0') {
-        return false;
-    }
     long number = strtol(version, NULL, 10); /* no digits are 0, too many LONG_MAX */
-    return number >= VERSION_FIRST && number <= VERSION_LAST;
+
+    return !version[strspn(version, DIGITS)] && number >= VERSION_FIRST && number <= VERSION_LAST;
 }
 
 /*
@@ -178,21 +168,24 @@ static bool is_version_served(const char *version)
  */
 static bool read_media_range(span element, int *weights, users_accept *accept, apr_pool_t *pool)
 {
-    span rest = element, part;
-    next_part(&rest, ';', &part);
+    span rest = element;
+    span part;
     int range = 0;
+    int weight = WEIGHT_FULL;
+
+    next_part(&rest, ';', &part);
     while (range < RANGE_COUNT && !span_is(part, range_names[range])) {
         range++;
     }
     if (range == RANGE_COUNT) {
         return is_media_range(part);
     }
-    int weight = WEIGHT_FULL;
     while (next_part(&rest, ';', &part)) {
         pair parameter = pair_of(part);
+
         if (span_is(parameter.name, "q")) {
             weight = weight_of(text_of(parameter.value, pool));
-        } else if (span_is(parameter.name, "api_version") && accept->version == NULL) {
+        } else if (span_is(parameter.name, "api_version") && !accept->version) {
             accept->version = text_of(parameter.value, pool);
         }
     }
@@ -206,6 +199,7 @@ static bool read_media_range(span element, int *weights, users_accept *accept, a
 static int weight_by(const int *weights, int exact)
 {
     const int precedence[] = {exact, RANGE_APPLICATION, RANGE_ANY};
+
     for (size_t i = 0; i < sizeof(precedence) / sizeof(*precedence); i++) {
         if (weights[precedence[i]] != WEIGHT_UNNAMED) {
             return weights[precedence[i]];
@@ -219,15 +213,19 @@ users_accept users_accept_parse(const char *value, apr_pool_t *pool)
     users_accept accept = {.version_served = true};
     int weights[RANGE_COUNT] = {WEIGHT_UNNAMED, WEIGHT_UNNAMED, WEIGHT_UNNAMED, WEIGHT_UNNAMED};
     bool restricted = false;
-    span rest = span_of(value), element;
+    span rest = users_span_of(value);
+    span element;
+    int json;
+    int problem;
+
     while (next_part(&rest, ',', &element)) {
         restricted |= read_media_range(element, weights, &accept, pool);
     }
-    int json = weight_by(weights, RANGE_JSON);
-    int problem = weight_by(weights, RANGE_PROBLEM);
+    json = weight_by(weights, RANGE_JSON);
+    problem = weight_by(weights, RANGE_PROBLEM);
     accept.acceptable = !restricted || json > 0 || problem > 0;
     accept.problem = weights[RANGE_PROBLEM] > 0 && weights[RANGE_PROBLEM] >= json;
-    if (accept.version != NULL) {
+    if (accept.version) {
         accept.version_served = is_version_served(accept.version);
     }
     return accept;
@@ -242,8 +240,10 @@ static bool is_etagc(char c) /* RFC 9110 section 8.8.3: no white space, quote, c
 static size_t length_without_suffix(const char *tag, size_t length)
 {
     static const char *const suffixes[] = {"-gzip", "-br"};
+
     for (size_t i = 0; i < sizeof(suffixes) / sizeof(*suffixes); i++) {
         size_t suffix = strlen(suffixes[i]);
+
         if (length >= suffix && memcmp(tag + length - suffix, suffixes[i], suffix) == 0) {
             return length - suffix;
         }
@@ -255,6 +255,8 @@ static size_t length_without_suffix(const char *tag, size_t length)
 static const char *read_entity_tag(const char *at, users_entity_tags *tags, apr_pool_t *pool)
 {
     apr_array_header_t *list = tags->tags;
+    size_t length = 0;
+
     if (strncmp(at, "W/", 2) == 0) {
         list = tags->weak;
         at += 2;
@@ -262,7 +264,6 @@ static const char *read_entity_tag(const char *at, users_entity_tags *tags, apr_
     if (*at++ != '"') {
         return NULL;
     }
-    size_t length = 0;
     while (is_etagc(at[length])) {
         length++;
     }
@@ -277,23 +278,24 @@ static const char *read_entity_tag(const char *at, users_entity_tags *tags, apr_
 const users_entity_tags *users_entity_tags_parse(const char *value, apr_pool_t *pool)
 {
     users_entity_tags *tags = apr_pcalloc(pool, sizeof(*tags));
+
     tags->tags = apr_array_make(pool, 1, sizeof(const char *));
     tags->weak = apr_array_make(pool, 1, sizeof(const char *));
-    tags->any = span_is(trimmed(span_of(value)), "*");
+    tags->any = span_is(trimmed(users_span_of(value)), "*");
     if (tags->any) {
         return tags;
     }
     for (const char *at = value;; at++) {
         at += strspn(at, WHITE_SPACE);
-        if (*at != ',' && *at != '\0') {
+        if (*at && *at != ',') {
             at = read_entity_tag(at, tags, pool);
-            if (at == NULL) {
+            if (!at) {
                 return NULL;
             }
             at += strspn(at, WHITE_SPACE);
         }
         if (*at != ',') {
-            return *at == '\0' ? tags : NULL;
+            return *at ? NULL : tags;
         }
     }
 }
@@ -310,17 +312,20 @@ static bool contains(const apr_array_header_t *tags, const char *tag)
 
 bool users_entity_tags_match(const users_entity_tags *tags, const char *current, bool weakly)
 {
-    return tags->any || (current != NULL && (contains(tags->tags, current) ||
-                                             (weakly && contains(tags->weak, current))));
+    return tags->any || (current && (contains(tags->tags, current) ||
+                                     (weakly && contains(tags->weak, current))));
 }
 
 /* Read one element of Prefer; parameters need only be well-formed. False where they are not. */
 static bool read_preference(span element, pair *preference)
 {
-    span rest = element, part;
+    span rest = element;
+    span part;
+    bool well_formed;
+
     next_part(&rest, ';', &part);
     *preference = pair_of(part);
-    bool well_formed = preference->well_formed;
+    well_formed = preference->well_formed;
     while (next_part(&rest, ';', &part)) {
         well_formed = well_formed && (part.length == 0 || pair_of(part).well_formed);
     }
@@ -329,11 +334,15 @@ static bool read_preference(span element, pair *preference)
 
 bool users_prefer_parse(const char *value, users_prefer *prefer)
 {
+    bool returns = false; /* the first of a kind counts, RFC 7240 section 2 */
+    bool handling = false;
+    span rest = users_span_of(value);
+    span element;
+
     *prefer = (users_prefer){.minimal = false, .strict = false};
-    bool returns = false, handling = false; /* the first of a kind counts, RFC 7240 section 2 */
-    span rest = span_of(value), element;
     while (next_part(&rest, ',', &element)) {
         pair preference;
+
         if (element.length == 0) {
             continue;
         }
@@ -356,6 +365,7 @@ static const char *read_sf_string(span text, apr_pool_t *pool)
 {
     char *result = apr_palloc(pool, text.length);
     size_t length = 0;
+
     if (!is_quoted_string(text)) {
         return NULL;
     }
@@ -377,6 +387,7 @@ static const char *read_bare_key(span text, apr_pool_t *pool)
 {
     for (size_t i = 0; i < text.length; i++) {
         char c = text.start[i];
+
         if (c <= ' ' || c > '~' || c == '"' || c == ',' || c == '\\') {
             return NULL;
         }
@@ -386,8 +397,9 @@ static const char *read_bare_key(span text, apr_pool_t *pool)
 
 const char *users_idempotency_key_parse(const char *value, apr_pool_t *pool)
 {
-    span text = trimmed(span_of(value));
+    span text = trimmed(users_span_of(value));
     bool quoted = text.length > 0 && text.start[0] == '"';
     const char *key = quoted ? read_sf_string(text, pool) : read_bare_key(text, pool);
-    return key != NULL && *key != '\0' && strlen(key) <= KEY_LIMIT ? key : NULL;
+
+    return key && *key && strlen(key) <= KEY_LIMIT ? key : NULL;
 }

@@ -4,6 +4,7 @@ const char *users_json_text(const json_t *json, apr_pool_t *pool)
 {
     size_t length = json_dumpb(json, NULL, 0, JSON_COMPACT);
     char *text = apr_palloc(pool, length + 1);
+
     if (length == 0 || json_dumpb(json, text, length, JSON_COMPACT) != length) {
         return NULL;
     }

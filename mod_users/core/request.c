@@ -13,6 +13,7 @@ static bool is_deeper(json_t *value, int levels)
     size_t index;
     const char *key;
     json_t *member;
+
     if (!json_is_array(value) && !json_is_object(value)) {
         return false;
     }
@@ -59,14 +60,16 @@ static const char *sentence_of(const json_error_t *error)
 
 json_t *users_request_load(const char *bytes, size_t length, const char **error)
 {
-    json_error_t reason = {.line = 0};         /* jansson does not set all of it */
-    if (memchr(bytes, '\0', length) != NULL) { /* jansson passes over one behind a literal */
+    json_error_t reason = {.line = 0}; /* jansson does not set all of it */
+    json_t *body;
+
+    if (memchr(bytes, '\0', length)) { /* jansson passes over one behind a literal */
         *error = HOLDS_NUL;
         return NULL;
     }
     /* A body that is a bare number or string is JSON too, but of the wrong shape. */
-    json_t *body = json_loadb(bytes, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &reason);
-    if (body == NULL) {
+    body = json_loadb(bytes, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &reason);
+    if (!body) {
         *error = sentence_of(&reason);
     } else if (is_deeper(body, USERS_REQUEST_DEPTH)) {
         *error = TOO_DEEP;
@@ -80,7 +83,8 @@ json_t *users_request_load(const char *bytes, size_t length, const char **error)
 json_t *users_request_parse(const char *bytes, size_t length, const char **error)
 {
     json_t *body = users_request_load(bytes, length, error);
-    if (body != NULL && !json_is_object(json_object_get(body, "user"))) {
+
+    if (body && !json_is_object(json_object_get(body, "user"))) {
         *error = "the request body must be an object with an object \"user\"";
         json_decref(body);
         return NULL;

@@ -6,7 +6,8 @@
 bool users_scope_is_valid(const char *scopes)
 {
     bool in_word = false;
-    for (const char *c = scopes; *c != '\0'; c++) {
+
+    for (const char *c = scopes; *c; c++) {
         if (*c == ' ' ? !in_word : *c < '!' || *c > '~' || *c == '"' || *c == '\\') {
             return false;
         }
@@ -18,8 +19,10 @@ bool users_scope_is_valid(const char *scopes)
 bool users_scope_contains(const char *scopes, const char *scope)
 {
     size_t length = strlen(scope);
-    while (scopes != NULL && *scopes != '\0') {
+
+    while (scopes && *scopes) {
         size_t word = strcspn(scopes, " ");
+
         if (word > 0 && word == length && memcmp(scopes, scope, length) == 0) {
             return true;
         }
@@ -32,7 +35,8 @@ bool users_scope_covers(const char *scopes, const char *asked, apr_pool_t *pool)
 {
     char *rest = apr_pstrdup(pool, asked);
     char *word;
-    while ((word = apr_strtok(rest, " ", &rest)) != NULL) {
+
+    while ((word = apr_strtok(rest, " ", &rest))) {
         if (!users_scope_contains(scopes, word)) {
             return false;
         }

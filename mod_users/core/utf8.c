@@ -23,6 +23,7 @@ static size_t character_at(const unsigned char *text)
         for (int n = 1; n <= sequences[i].continuations; n++) {
             unsigned char first = n == 1 ? sequences[i].second_first : 0x80;
             unsigned char last = n == 1 ? sequences[i].second_last : 0xBF;
+
             if (text[n] < first || text[n] > last) { /* the NUL behind the text, too */
                 return 0;
             }
@@ -35,9 +36,11 @@ static size_t character_at(const unsigned char *text)
 bool users_is_utf8(const char *text)
 {
     const unsigned char *at = (const unsigned char *)text;
-    while (*at != '\0') {
+
+    while (*at) {
         size_t length = character_at(at);
-        if (length == 0) {
+
+        if (!length) {
             return false;
         }
         at += length;

@@ -14,20 +14,18 @@ bool users_body_has_type(const request_rec *r, const char *type)
            value[length + strspn(value + length, " \t")] == (strchr(value, ';') ? ';' : '\0');
 }
 
-static int refuse_size(const char **sentence)
+static users_refusal refuse_size(void)
 {
-    *sentence = "the request body is too large";
-    return HTTP_REQUEST_ENTITY_TOO_LARGE;
+    return users_refuse(HTTP_REQUEST_ENTITY_TOO_LARGE, "the request body is too large");
 }
 
-static int refuse_reading(int status, const char **sentence)
+static users_refusal refuse_reading(int status)
 {
-    *sentence = "the request body could not be read";
-    return status;
+    return users_refuse(status, "the request body could not be read");
 }
 
 /* What is known to be wrong before any of it is read. */
-static int judge_header(request_rec *r, int limit, const char **sentence)
+static users_refusal judge_header(request_rec *r, int limit)
 {
     const char *encoding = apr_table_get(r->headers_in, "Content-Encoding");
     const char *declared = apr_table_get(r->headers_in, "Content-Length");
@@ -35,17 +33,16 @@ static int judge_header(request_rec *r, int limit, const char **sentence)
 
     if (encoding && strcasecmp(encoding, "identity") != 0) {
         apr_table_setn(r->headers_out, "Accept-Encoding", "identity");
-        *sentence = "the request body must not have a Content-Encoding";
-        return HTTP_UNSUPPORTED_MEDIA_TYPE;
+        return users_refuse(HTTP_UNSUPPORTED_MEDIA_TYPE,
+                            "the request body must not have a Content-Encoding");
     }
     if (declared && ap_parse_strict_length(&length, declared) && length > limit) {
-        return refuse_size(sentence);
+        return refuse_size();
     }
-    return OK;
+    return users_pass();
 }
 
-static int collect(request_rec *r, int limit, apr_bucket_brigade *whole, apr_off_t *size,
-                   const char **sentence)
+static users_refusal collect(request_rec *r, int limit, apr_bucket_brigade *whole, apr_off_t *size)
 {
     apr_bucket_brigade *part = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     apr_off_t more = 0;
@@ -58,38 +55,38 @@ static int collect(request_rec *r, int limit, apr_bucket_brigade *whole, apr_off
             status = APR_EGENERAL; /* no filter should; waiting for more could take for ever */
         }
         if (status != APR_SUCCESS) {
-            return refuse_reading(ap_map_http_request_error(status, HTTP_BAD_REQUEST), sentence);
+            return refuse_reading(ap_map_http_request_error(status, HTTP_BAD_REQUEST));
         }
         if (apr_brigade_length(part, 1, &more) != APR_SUCCESS ||
             ap_save_brigade(NULL, &whole, &part, r->pool) != APR_SUCCESS) {
-            return refuse_reading(HTTP_INTERNAL_SERVER_ERROR, sentence);
+            return refuse_reading(HTTP_INTERNAL_SERVER_ERROR);
         }
         *size += more;
         if (*size > limit) {
-            return refuse_size(sentence);
+            return refuse_size();
         }
     } while (!APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(whole)));
-    return OK;
+    return users_pass();
 }
 
-int users_body_read(request_rec *r, char **text, apr_size_t *length, const char **sentence)
+users_refusal users_body_read(request_rec *r, char **text, apr_size_t *length)
 {
     int limit = users_settings_of(r->server)->max_body;
     apr_bucket_brigade *whole = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     apr_off_t size = 0;
-    int status = judge_header(r, limit, sentence);
+    users_refusal refused = judge_header(r, limit);
 
-    if (status == OK) {
-        status = collect(r, limit, whole, &size, sentence);
+    if (refused.status == OK) {
+        refused = collect(r, limit, whole, &size);
     }
-    if (status == OK) {
+    if (refused.status == OK) {
         *length = (apr_size_t)size;
         *text = apr_palloc(r->pool, *length + 1);
         if (apr_brigade_flatten(whole, *text, length) != APR_SUCCESS) {
-            status = refuse_reading(HTTP_INTERNAL_SERVER_ERROR, sentence);
+            refused = refuse_reading(HTTP_INTERNAL_SERVER_ERROR);
         }
         (*text)[*length] = '\0';
     }
     apr_brigade_destroy(whole);
-    return status;
+    return refused;
 }

@@ -2,7 +2,7 @@
 #ifndef USERS_HTTP_BODY_H
 #define USERS_HTTP_BODY_H
 
-#include <httpd.h>
+#include "http/refusal.h"
 
 #include <stdbool.h>
 
@@ -11,9 +11,8 @@ bool users_body_has_type(const request_rec *r, const char *type);
 
 /*
  * Read the whole body, chunked or not, up to UsersMaxBody, into memory of the request. It ends in a
- * NUL that *length does not count; nothing is said of its encoding. Returns OK; or the status of a
- * refusal, with its sentence; or AP_FILTER_ERROR, where a filter has answered already.
+ * NUL that *length does not count; nothing is said of its encoding.
  */
-int users_body_read(request_rec *r, char **text, apr_size_t *length, const char **sentence);
+users_refusal users_body_read(request_rec *r, char **text, apr_size_t *length);
 
 #endif

@@ -1,16 +1,11 @@
 #include "http/reply.h"
 
-#include "core/account.h"
 #include "core/credential.h"
-#include "core/header.h"
 #include "core/json.h"
 
 #include <apr_strings.h>
 #include <http_protocol.h>
 #include <openssl/evp.h>
-
-#define RETRY_AFTER "1" /* seconds: how soon a lost database is tried again */
-#define NOT_SERVED  "the request could not be served"
 
 const char *users_reply_tag(const char *document, apr_size_t length, apr_pool_t *pool)
 {
@@ -83,6 +78,18 @@ int users_reply_empty(request_rec *r, int status, const char *tag)
     return pass(r, NULL, 0);
 }
 
+int users_reply_options(request_rec *r, const char *allow, const char *patch, const char *post)
+{
+    apr_table_setn(r->headers_out, "Allow", allow);
+    if (patch) {
+        apr_table_setn(r->headers_out, "Accept-Patch", patch);
+    }
+    if (post) {
+        apr_table_setn(r->headers_out, "Accept-Post", post);
+    }
+    return users_reply_empty(r, HTTP_NO_CONTENT, NULL);
+}
+
 /*
  * JSON that is made for an answer is NULL where memory ran out for any part of it: half an answer
  * is a wrong one. Takes the reference over.
@@ -104,12 +111,20 @@ json_t *users_reply_append(json_t *array, json_t *value)
     return NULL;
 }
 
+static int send_oauth_error(request_rec *r, int status, const char *error, const char *description)
+{
+    const char *content = apr_pstrcat(r->pool, "{\"error\":\"", error,
+                                      "\",\"error_description\":\"", description, "\"}", NULL);
+
+    return send_content(r, status, "application/json", content, strlen(content), NULL);
+}
+
 int users_reply_json(request_rec *r, int status, json_t *json)
 {
     const char *content = text_of(json, r->pool);
 
     if (!content) {
-        return users_reply_oauth_error(r, HTTP_INTERNAL_SERVER_ERROR, "server_error", NOT_SERVED);
+        return send_oauth_error(r, HTTP_INTERNAL_SERVER_ERROR, "server_error", USERS_NOT_SERVED);
     }
     return send_content(r, status, "application/json", content, strlen(content), NULL);
 }
@@ -153,72 +168,38 @@ static json_t *problem_details(int status, const users_fault *faults, int count,
                      apr_array_pstrcat(pool, sentences, ';'), "errors", errors);
 }
 
-static int send_errors(request_rec *r, int status, const users_fault *faults, int count)
+static int send_errors(request_rec *r, const users_accept *accept, int status,
+                       const users_fault *faults, int count)
 {
-    users_accept accept = users_accept_parse(apr_table_get(r->headers_in, "Accept"), r->pool);
-    json_t *errors = accept.problem ? problem_details(status, faults, count, r->pool)
-                                    : plain_errors(faults, count, r->pool);
+    bool problem = accept->problem;
+    json_t *errors = problem ? problem_details(status, faults, count, r->pool)
+                             : plain_errors(faults, count, r->pool);
     const char *content = text_of(errors, r->pool);
 
     if (!content) {
-        content = "{\"errors\":[\"" NOT_SERVED "\"]}";
+        content = "{\"errors\":[\"" USERS_NOT_SERVED "\"]}";
         status = HTTP_INTERNAL_SERVER_ERROR;
-        accept.problem = false;
+        problem = false;
     }
-    return send_content(r, status, accept.problem ? "application/problem+json" : "application/json",
+    return send_content(r, status, problem ? "application/problem+json" : "application/json",
                         content, strlen(content), NULL);
 }
 
-int users_reply_error(request_rec *r, int status, const char *sentence)
+int users_reply_refusal(request_rec *r, const users_accept *accept, users_refusal refused)
 {
-    users_fault fault = {.text = sentence};
+    users_fault fault = {.text = refused.sentence};
 
-    return send_errors(r, status, &fault, 1);
-}
-
-int users_reply_faults(request_rec *r, const apr_array_header_t *faults)
-{
-    return send_errors(r, HTTP_UNPROCESSABLE_ENTITY, (const users_fault *)faults->elts,
-                       faults->nelts);
-}
-
-int users_reply_oauth_error(request_rec *r, int status, const char *error, const char *description)
-{
-    const char *content = apr_pstrcat(r->pool, "{\"error\":\"", error,
-                                      "\",\"error_description\":\"", description, "\"}", NULL);
-
-    return send_content(r, status, "application/json", content, strlen(content), NULL);
-}
-
-int users_reply_failure(request_rec *r, users_db_status status, bool is_read, const char **sentence)
-{
-    const char *unavailable = "the service is not available at the moment";
-
-    switch (status) {
-    case USERS_DB_INVALID:
-        *sentence = "the request body has a number that is out of range";
-        return HTTP_BAD_REQUEST;
-    case USERS_DB_TIMEOUT:
-    case USERS_DB_LATE:
-        if (is_read) {
-            *sentence = "the database did not answer in time";
-            return HTTP_GATEWAY_TIME_OUT;
-        }
-        break;
-    case USERS_DB_UNKNOWN:
-        unavailable = "the outcome is not known: the change may have been made, or not";
-        break;
-    case USERS_DB_BUSY:
-    case USERS_DB_UNREACHABLE:
-    case USERS_DB_READ_ONLY:
-    case USERS_DB_LOST:
-    case USERS_DB_CONFLICT:
-        break;
-    default:
-        *sentence = NOT_SERVED;
-        return HTTP_INTERNAL_SERVER_ERROR;
+    if (refused.status == AP_FILTER_ERROR) {
+        return AP_FILTER_ERROR; /* a filter has answered already */
     }
-    apr_table_setn(r->err_headers_out, "Retry-After", RETRY_AFTER);
-    *sentence = unavailable;
-    return HTTP_SERVICE_UNAVAILABLE;
+    if (refused.error) {
+        return send_oauth_error(r, refused.status, refused.error, refused.sentence);
+    }
+    return send_errors(r, accept, refused.status, &fault, 1);
+}
+
+int users_reply_faults(request_rec *r, const users_accept *accept, const apr_array_header_t *faults)
+{
+    return send_errors(r, accept, HTTP_UNPROCESSABLE_ENTITY, (const users_fault *)faults->elts,
+                       faults->nelts);
 }

@@ -5,7 +5,9 @@
 #ifndef USERS_HTTP_REPLY_H
 #define USERS_HTTP_REPLY_H
 
-#include "db/pool.h"
+#include "core/account.h"
+#include "core/header.h"
+#include "http/refusal.h"
 
 #include <apr_tables.h>
 #include <jansson.h>
@@ -38,23 +40,20 @@ json_t *users_reply_append(json_t *array, json_t *value);
 /* An answer without content: 204 or 304. */
 int users_reply_empty(request_rec *r, int status, const char *tag);
 
-/* An error with one sentence. */
-int users_reply_error(request_rec *r, int status, const char *sentence);
+/*
+ * What OPTIONS answers: 204 with Allow, Accept-Patch and Accept-Post. allow, patch and post are
+ * their values; NULL: the endpoint takes none.
+ */
+int users_reply_options(request_rec *r, const char *allow, const char *patch, const char *post);
+
+/*
+ * A refusal; accept says in which form, where it is not an OAuth endpoint's: {"error",
+ * "error_description"} (RFC 6749 section 5.2, whose characters both keep to).
+ */
+int users_reply_refusal(request_rec *r, const users_accept *accept, users_refusal refused);
 
 /* A 422 with a sentence for each fault (users_fault). */
-int users_reply_faults(request_rec *r, const apr_array_header_t *faults);
-
-/*
- * An error of an OAuth endpoint: {"error", "error_description"} (RFC 6749 section 5.2, whose
- * characters both keep to).
- */
-int users_reply_oauth_error(request_rec *r, int status, const char *error, const char *description);
-
-/*
- * What a failed look-up or change is to the client: returns the status and sets *sentence, and
- * Retry-After where trying again may help. is_read: no harm can have come of it.
- */
-int users_reply_failure(request_rec *r, users_db_status status, bool is_read,
-                        const char **sentence);
+int users_reply_faults(request_rec *r, const users_accept *accept,
+                       const apr_array_header_t *faults);
 
 #endif

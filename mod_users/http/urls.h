@@ -1,0 +1,31 @@
+/* The URLs that answers name. They begin with UsersIssuer, or else as the client asked. */
+#ifndef USERS_HTTP_URLS_H
+#define USERS_HTTP_URLS_H
+
+#include "config/settings.h"
+
+#include <stdbool.h>
+
+#define USERS_METADATA_SERVER   "/.well-known/oauth-authorization-server" /* RFC 8414 */
+#define USERS_METADATA_RESOURCE "/.well-known/oauth-protected-resource"   /* RFC 9728 */
+
+/* What follows a prefix, from its slash on; NULL where path is not below it. */
+const char *users_url_below(const char *path, const char *prefix);
+
+/* Is this where metadata belong: one of the two, with a path behind it or not? */
+bool users_url_is_metadata(const char *path);
+
+/* The first endpoint of a kind from *index on, which then points behind it; NULL: no more. */
+const users_location *users_next_endpoint(const users_settings *settings, users_endpoint kind,
+                                          int *index);
+
+/* What the URLs of this server begin with, in memory of the request. */
+const char *users_url_issuer(request_rec *r);
+
+/*
+ * The URL of the metadata of the account endpoint at path, in memory of the request; NULL where
+ * this server has none.
+ */
+const char *users_url_of_metadata(request_rec *r, const char *path);
+
+#endif
