@@ -14,10 +14,9 @@
 #include "auth/cache.h"
 #include "auth/hash.h"
 #include "config/check.h"
+#include "config/child.h"
 #include "config/directives.h"
 #include "config/settings.h"
-#include "db/accounts.h"
-#include "db/route.h"
 
 static void register_hooks(apr_pool_t *pool)
 {
@@ -30,10 +29,10 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_ssl_add_cert_files(users_startup_note_tls, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_startup_run, tls_modules, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_cache_start, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_post_config(users_replica_start, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(users_child_prepare, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_cache_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_hash_open, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_child_init(users_store_open, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(users_child_open, NULL, NULL, APR_HOOK_MIDDLE);
 
     ap_hook_map_to_storage(users_endpoint_map, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_check_access(users_access_check, NULL, NULL, APR_HOOK_LAST, AP_AUTH_INTERNAL_PER_CONF);

@@ -14,9 +14,9 @@
 #define ACCEPT_PATCH "application/json, application/merge-patch+json"
 #define ACCEPT_POST  "application/json"
 
-static int fail(request_rec *r, const users_admission *admission, users_db_status failed)
+static int fail(request_rec *r, const users_admission *admission, users_outcome outcome)
 {
-    return users_reply_refusal(r, &admission->accept, users_refuse_failure(r, failed, false));
+    return users_reply_refusal(r, &admission->accept, users_refuse_outcome(r, outcome));
 }
 
 static users_refusal refuse_stale(void)
@@ -70,7 +70,7 @@ static users_refusal judge_show(request_rec *r, const users_admission *admission
         return refused;
     }
     if (!tag) {
-        return users_refuse_failure(r, USERS_DB_FAILED, true);
+        return users_refuse_outcome(r, USERS_OUTCOME_FAILED);
     }
     return is_stale(admission, tag) ? refuse_stale() : users_pass();
 }
@@ -107,39 +107,42 @@ static users_refusal read_body(request_rec *r, bool patch, char **text, apr_size
     return users_body_read(r, text, length);
 }
 
-/* What a client wants stored, and what is wrong with it. All of it lives as long as the request. */
-typedef struct {
-    char *text;                 /* the body as received */
-    json_t *fields;             /* those of its fields that are good, normalised */
-    apr_array_header_t *faults; /* users_fault */
-} submission;
+static apr_status_t release_json(void *json)
+{
+    json_decref(json);
+    return APR_SUCCESS;
+}
 
+/* faults: users_fault, of what is wrong with it. All of it lives as long as the request. */
 static users_refusal read_submission(request_rec *r, const users_admission *admission,
-                                     submission *s)
+                                     users_submission *wanted, apr_array_header_t **faults)
 {
     bool patch = admission->operation == USERS_UPDATE;
     const char *sentence = NULL;
     apr_size_t length = 0;
+    char *text = NULL;
     json_t *json = NULL;
+    json_t *fields;
     users_refusal refused = judge_accept(admission);
 
     if (refused.status == OK) {
-        refused = read_body(r, patch, &s->text, &length);
+        refused = read_body(r, patch, &text, &length);
     }
     if (refused.status != OK) {
         return refused;
     }
-    json = users_request_parse(s->text, length, &sentence);
+    json = users_request_parse(text, length, &sentence);
     if (!json) {
         return sentence ? users_refuse(HTTP_BAD_REQUEST, sentence)
-                        : users_refuse_failure(r, USERS_DB_FAILED, false);
+                        : users_refuse_outcome(r, USERS_OUTCOME_FAILED);
     }
-    s->faults = apr_array_make(r->pool, 2, sizeof(users_fault));
-    s->fields = users_account_read(json, patch ? USERS_ACCOUNT_UPDATE : USERS_ACCOUNT_CREATE,
-                                   admission->prefer.strict, s->faults);
-    apr_pool_cleanup_register(r->pool, s->fields, users_store_release_json, apr_pool_cleanup_null);
+    *faults = apr_array_make(r->pool, 2, sizeof(users_fault));
+    fields = users_account_read(json, patch ? USERS_ACCOUNT_UPDATE : USERS_ACCOUNT_CREATE,
+                                admission->prefer.strict, *faults);
+    apr_pool_cleanup_register(r->pool, fields, release_json, apr_pool_cleanup_null);
     json_decref(json);
-    judge_version(r, &admission->accept, s->faults);
+    judge_version(r, &admission->accept, *faults);
+    *wanted = (users_submission){.fields = fields, .body = text, .store = (*faults)->nelts == 0};
     return refused;
 }
 
@@ -203,17 +206,18 @@ static users_refusal judge_present(request_rec *r, const users_admission *admiss
     const char *tag = admission->if_none_match ? tag_of(r, &admission->principal) : "";
 
     if (!tag) {
-        return users_refuse_failure(r, USERS_DB_FAILED, false);
+        return users_refuse_outcome(r, USERS_OUTCOME_FAILED);
     }
     return is_unwanted(admission, tag) ? refuse_stale() : users_pass();
 }
 
 static int update(request_rec *r, const users_admission *admission)
 {
-    submission wanted;
+    users_submission wanted;
+    apr_array_header_t *faults;
     users_change change;
-    users_db_status status;
-    users_refusal refused = read_submission(r, admission, &wanted);
+    users_outcome outcome;
+    users_refusal refused = read_submission(r, admission, &wanted, &faults);
 
     if (refused.status == OK) {
         refused = judge_present(r, admission);
@@ -221,12 +225,12 @@ static int update(request_rec *r, const users_admission *admission)
     if (refused.status != OK) {
         return users_reply_refusal(r, &admission->accept, refused);
     }
-    status = users_store_update(r, admission->principal.user, wanted.fields, wanted.text,
-                                required_tags(admission), wanted.faults->nelts == 0, &change);
-    if (status != USERS_DB_OK) {
-        return fail(r, admission, status);
+    outcome = users_db_update_account(admission->call, admission->principal.user, &wanted,
+                                      required_tags(admission), &change);
+    if (outcome != USERS_OUTCOME_DONE) {
+        return fail(r, admission, outcome);
     }
-    switch (change.outcome) {
+    switch (change.kind) {
     case USERS_CHANGE_DONE:
         return reply_updated(r, admission, &change);
     case USERS_CHANGE_STALE:
@@ -235,7 +239,7 @@ static int update(request_rec *r, const users_admission *admission)
         return users_reply_refusal(r, &admission->accept,
                                    users_refuse(HTTP_FORBIDDEN, "the account is suspended"));
     default:
-        return reply_faults(r, admission, wanted.faults, change.faults);
+        return reply_faults(r, admission, faults, change.faults);
     }
 }
 
@@ -252,9 +256,9 @@ static int reply_registered(request_rec *r, const users_admission *admission,
 }
 
 /* Why a registration made no account, though nothing is wrong with its fields. */
-static users_refusal refuse_registration(request_rec *r, users_outcome outcome)
+static users_refusal refuse_registration(request_rec *r, users_change_kind kind)
 {
-    switch (outcome) {
+    switch (kind) {
     case USERS_CHANGE_DUPLICATE:
         return users_refuse(HTTP_CONFLICT,
                             "provider_username is registered already on this provider_server");
@@ -267,38 +271,57 @@ static users_refusal refuse_registration(request_rec *r, users_outcome outcome)
     }
 }
 
+/* New API credentials, and what the settings say of new accounts. *secret: NULL where that fails.
+ */
+static users_registration begin_registration(request_rec *r, const users_admission *admission,
+                                             const char **secret)
+{
+    const users_settings *settings = users_settings_of(r->server);
+    users_registration registration = {
+        .application = admission->principal.application,
+        .idempotency_key = admission->idempotency_key,
+        .name = users_credential_generate(USERS_NAME_OCTETS, r->pool),
+        .default_currency = settings->default_currency,
+        .default_locale = settings->default_locale,
+        .host_name = settings->host_name,
+        .refuses_duplicates = settings->duplicates == USERS_DUPLICATES_CONFLICT};
+
+    *secret = users_credential_generate(USERS_SECRET_OCTETS, r->pool);
+    if (!registration.name || !*secret || !users_credential_digest(*secret, registration.digest)) {
+        *secret = NULL;
+    }
+    return registration;
+}
+
 static int register_account(request_rec *r, const users_admission *admission)
 {
-    const char *name;
     const char *secret;
-    unsigned char digest[USERS_DIGEST_LENGTH];
-    submission wanted;
+    users_registration registration;
+    users_submission wanted;
+    apr_array_header_t *faults;
     users_change change;
-    users_db_status status;
-    users_refusal refused = read_submission(r, admission, &wanted);
+    users_outcome outcome;
+    users_refusal refused = read_submission(r, admission, &wanted, &faults);
 
     if (refused.status != OK) {
         return users_reply_refusal(r, &admission->accept, refused);
     }
-    name = users_credential_generate(USERS_NAME_OCTETS, r->pool);
-    secret = users_credential_generate(USERS_SECRET_OCTETS, r->pool);
-    if (!name || !secret || !users_credential_digest(secret, digest)) {
-        return fail(r, admission, USERS_DB_FAILED);
+    registration = begin_registration(r, admission, &secret);
+    if (!secret) {
+        return fail(r, admission, USERS_OUTCOME_FAILED);
     }
-    status = users_store_register(r, admission->principal.application, wanted.fields, wanted.text,
-                                  admission->idempotency_key, name, digest,
-                                  wanted.faults->nelts == 0, &change);
-    if (status != USERS_DB_OK) {
-        return fail(r, admission, status);
+    outcome = users_db_register_account(admission->call, &registration, &wanted, &change);
+    if (outcome != USERS_OUTCOME_DONE) {
+        return fail(r, admission, outcome);
     }
-    switch (change.outcome) {
+    switch (change.kind) {
     case USERS_CHANGE_DONE:
     case USERS_CHANGE_REPEATED:
-        return reply_registered(r, admission, &change, name, secret);
+        return reply_registered(r, admission, &change, registration.name, secret);
     case USERS_CHANGE_INVALID:
-        return reply_faults(r, admission, wanted.faults, change.faults);
+        return reply_faults(r, admission, faults, change.faults);
     default:
-        return users_reply_refusal(r, &admission->accept, refuse_registration(r, change.outcome));
+        return users_reply_refusal(r, &admission->accept, refuse_registration(r, change.kind));
     }
 }
 

@@ -41,9 +41,9 @@ static users_refusal unavailable(users_refusal refused)
                   refused.sentence);
 }
 
-static users_refusal failure(request_rec *r, users_db_status failed)
+static users_refusal failure(request_rec *r, users_outcome outcome)
 {
-    return unavailable(users_refuse_failure(r, failed, false));
+    return unavailable(users_refuse_outcome(r, outcome));
 }
 
 /* Parameters */
@@ -97,7 +97,7 @@ static users_refusal read_parameters(request_rec *r, apr_hash_t **parameters)
     *parameters = json ? read_json(text, length, r->pool, &sentence)
                        : users_form_parse(text, length, r->pool, &sentence);
     if (!*parameters) {
-        return sentence ? invalid_request(sentence) : failure(r, USERS_DB_FAILED);
+        return sentence ? invalid_request(sentence) : failure(r, USERS_OUTCOME_FAILED);
     }
     return users_pass();
 }
@@ -151,7 +151,7 @@ static users_refusal read_client(request_rec *r, apr_hash_t *parameters, const c
     return *id && *secret ? users_pass() : invalid_client(r, "client authentication is required");
 }
 
-static users_refusal authenticate(request_rec *r, apr_hash_t *parameters,
+static users_refusal authenticate(request_rec *r, users_db_call *call, apr_hash_t *parameters,
                                   users_application *application)
 {
     const char *id;
@@ -161,7 +161,7 @@ static users_refusal authenticate(request_rec *r, apr_hash_t *parameters,
     if (refused.status != OK) {
         return refused;
     }
-    refused = users_authenticate_application(r, id, secret, application);
+    refused = users_authenticate_application(r, call, id, secret, application);
     switch (refused.status) {
     case OK:
         users_access_publish(
@@ -177,6 +177,7 @@ static users_refusal authenticate(request_rec *r, apr_hash_t *parameters,
 /* POST /api/oauth/token */
 
 typedef struct {
+    users_db_call *call;
     apr_hash_t *parameters;
     bool password; /* the password grant; else client credentials */
     const char *scope;
@@ -217,9 +218,9 @@ static users_refusal read_grant(request_rec *r, grant *asked)
 
 static users_refusal judge_owner(request_rec *r, grant *asked)
 {
-    users_refusal refused = users_authenticate_owner(r, parameter(asked->parameters, "username"),
-                                                     parameter(asked->parameters, "password"),
-                                                     USERS_KNOW_OWNER, &asked->owner);
+    users_refusal refused = users_authenticate_owner(
+        r, asked->call, parameter(asked->parameters, "username"),
+        parameter(asked->parameters, "password"), USERS_KNOW_OWNER, &asked->owner);
 
     if (refused.status == OK && asked->owner.suspended) {
         refused = users_refuse(HTTP_UNAUTHORIZED, "the account is suspended");
@@ -276,14 +277,15 @@ static int make_token(request_rec *r, const grant *asked)
     unsigned char digest[USERS_DIGEST_LENGTH];
     bool issued;
     apr_int64_t created_at;
-    users_db_status status = USERS_DB_FAILED;
+    users_outcome outcome = USERS_OUTCOME_FAILED;
 
     if (token && users_credential_digest(token, digest)) {
-        status = users_grant_issue_token(r, asked->application.id, asked->owner.user, digest,
-                                         asked->scope, &issued, &created_at);
+        outcome = users_db_issue_token(
+            asked->call, asked->application.id, asked->owner.user, digest, asked->scope,
+            users_settings_of(r->server)->token_lifetime, &issued, &created_at);
     }
-    if (status != USERS_DB_OK) {
-        return reply(r, failure(r, status));
+    if (outcome != USERS_OUTCOME_DONE) {
+        return reply(r, failure(r, outcome));
     }
     if (!issued) {
         return reply(r, refuse(HTTP_BAD_REQUEST, "invalid_grant",
@@ -292,13 +294,13 @@ static int make_token(request_rec *r, const grant *asked)
     return reply_token(r, asked, token, created_at);
 }
 
-static int issue_token(request_rec *r)
+static int issue_token(request_rec *r, users_db_call *call)
 {
-    grant asked = {.parameters = NULL};
+    grant asked = {.call = call};
     users_refusal refused = read_grant(r, &asked);
 
     if (refused.status == OK) {
-        refused = authenticate(r, asked.parameters, &asked.application);
+        refused = authenticate(r, call, asked.parameters, &asked.application);
     }
     if (refused.status == OK && asked.password) {
         refused = judge_owner(r, &asked);
@@ -312,7 +314,7 @@ static int issue_token(request_rec *r)
 /* POST /api/oauth/revoke, POST /api/oauth/introspect */
 
 /* The digest of the token that an authenticated client sent. token_type_hint helps nobody here. */
-static users_refusal read_token(request_rec *r, users_application *application,
+static users_refusal read_token(request_rec *r, users_db_call *call, users_application *application,
                                 unsigned char digest[USERS_DIGEST_LENGTH])
 {
     apr_hash_t *parameters;
@@ -323,28 +325,28 @@ static users_refusal read_token(request_rec *r, users_application *application,
         refused = invalid_request("token is missing");
     }
     if (refused.status == OK) {
-        refused = authenticate(r, parameters, application);
+        refused = authenticate(r, call, parameters, application);
     }
     if (refused.status == OK && !users_credential_digest(token, digest)) {
-        refused = failure(r, USERS_DB_FAILED);
+        refused = failure(r, USERS_OUTCOME_FAILED);
     }
     return refused;
 }
 
-static int end_token(request_rec *r)
+static int revoke_token(request_rec *r, users_db_call *call)
 {
     unsigned char digest[USERS_DIGEST_LENGTH];
     users_application application;
     bool foreign = false;
-    users_db_status status;
-    users_refusal refused = read_token(r, &application, digest);
+    users_outcome outcome;
+    users_refusal refused = read_token(r, call, &application, digest);
 
     if (refused.status != OK) {
         return reply(r, refused);
     }
-    status = users_grant_revoke_token(r, application.id, digest, &foreign);
-    if (status != USERS_DB_OK) {
-        return reply(r, failure(r, status));
+    outcome = users_db_revoke_token(call, application.id, digest, &foreign);
+    if (outcome != USERS_OUTCOME_DONE) {
+        return reply(r, failure(r, outcome));
     }
     if (foreign) {
         return reply(r, refuse(HTTP_BAD_REQUEST, "unauthorized_client",
@@ -353,14 +355,14 @@ static int end_token(request_rec *r)
     return users_reply_document(r, HTTP_OK, "{}", 2, NULL);
 }
 
-static int show_token(request_rec *r)
+static int introspect_token(request_rec *r, users_db_call *call)
 {
     static const char inactive[] = "{\"active\":false}";
     unsigned char digest[USERS_DIGEST_LENGTH];
     users_application application;
     const char *document;
-    users_db_status status;
-    users_refusal refused = read_token(r, &application, digest);
+    users_outcome outcome;
+    users_refusal refused = read_token(r, call, &application, digest);
 
     if (refused.status == OK && !users_scope_contains(application.scopes, USERS_SCOPE_INTROSPECT)) {
         refused = refuse(HTTP_FORBIDDEN, "insufficient_scope",
@@ -369,9 +371,12 @@ static int show_token(request_rec *r)
     if (refused.status != OK) {
         return reply(r, refused);
     }
-    status = users_grant_introspect_token(r, digest, &document);
-    if (status != USERS_DB_OK) {
-        return reply(r, failure(r, status));
+    outcome = users_db_introspect_token(call, digest, &document);
+    if (outcome == USERS_OUTCOME_LATE) {
+        outcome = USERS_OUTCOME_UNAVAILABLE; /* as with the other endpoints */
+    }
+    if (outcome != USERS_OUTCOME_DONE) {
+        return reply(r, failure(r, outcome));
     }
     document = document ? document : inactive;
     return users_reply_document(r, HTTP_OK, document, strlen(document), NULL);
@@ -400,11 +405,11 @@ int users_oauth_run(request_rec *r)
     }
     switch (admission->operation) {
     case USERS_ISSUE:
-        return issue_token(r);
+        return issue_token(r, admission->call);
     case USERS_REVOKE:
-        return end_token(r);
+        return revoke_token(r, admission->call);
     case USERS_INTROSPECT:
-        return show_token(r);
+        return introspect_token(r, admission->call);
     case USERS_DESCRIBE:
         return users_reply_json(r, HTTP_OK, users_metadata_document(r));
     default:

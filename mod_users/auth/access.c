@@ -3,6 +3,7 @@
 #include "auth/authenticate.h"
 #include "config/settings.h"
 #include "core/scope.h"
+#include "http/database.h"
 #include "http/reply.h"
 
 #include <apr_strings.h>
@@ -160,8 +161,9 @@ static users_refusal judge_principal(request_rec *r, users_admission *admission)
 {
     users_knowledge wanted = wanted_for(admission);
     users_principal *principal = &admission->principal;
-    users_refusal refused = is_external(r) ? users_authenticate_environment(r, wanted, principal)
-                                           : users_authenticate_request(r, wanted, principal);
+    users_refusal refused =
+        is_external(r) ? users_authenticate_environment(r, admission->call, wanted, principal)
+                       : users_authenticate_request(r, admission->call, wanted, principal);
 
     return refused.status == OK ? judge_scope(r, admission) : refused;
 }
@@ -171,6 +173,7 @@ static void judge(request_rec *r, verdict *found)
 {
     users_admission *admission = &found->admission;
 
+    admission->call = users_database_call(r);
     admission->accept = users_accept_parse(apr_table_get(r->headers_in, "Accept"), r->pool);
     found->refusal = judge_target(r, admission);
     if (found->refusal.status == OK && users_location_of(r)->endpoint == USERS_ENDPOINT_ACCOUNT) {

@@ -3,7 +3,7 @@
 #define USERS_AUTH_ACCESS_H
 
 #include "core/header.h"
-#include "db/accounts.h"
+#include "db/db.h"
 #include "http/refusal.h"
 
 typedef enum {
@@ -27,6 +27,7 @@ typedef struct {
     const users_entity_tags *if_none_match; /* NULL: no such header field */
     const char *idempotency_key;            /* NULL: no such header field */
     users_principal principal;
+    users_db_call *call; /* the request's use of its database */
 } users_admission;
 
 /* Hook access_checker: admits, or answers (DONE), or returns the status of its refusal. */

@@ -3,7 +3,6 @@
 #include "auth/verify.h"
 #include "config/settings.h"
 #include "core/scope.h"
-#include "db/route.h"
 #include "http/urls.h"
 
 #include <apr_lib.h>
@@ -32,51 +31,31 @@ void users_authenticate_challenge(request_rec *r, const char *attributes, bool b
     }
 }
 
-/* Replicas */
-
-/* Whom a replica lets read; who would be refused, as far as it knows, counts as nobody. */
-static apr_int64_t admitted_account(bool found, const users_principal *principal)
-{
-    bool admitted =
-        found && !principal->suspended && principal->document &&
-        (!principal->scopes || users_scope_contains(principal->scopes, USERS_SCOPE_READ));
-
-    return admitted ? principal->user : 0;
-}
-
 /* Bearer tokens */
 
-static users_db_status find_token(request_rec *r, const char *token, users_knowledge wanted,
-                                  bool *found, users_principal *principal)
+static users_outcome find_token(users_db_call *call, const char *token, users_knowledge wanted,
+                                bool *found, users_principal *principal)
 {
-    users_route route = users_replica_route(r, wanted == USERS_KNOW_RECENT);
     unsigned char digest[USERS_DIGEST_LENGTH];
-    users_db_status status;
 
-    if (!users_credential_digest(token, digest)) {
-        return USERS_DB_FAILED;
-    }
-    do {
-        status = users_store_find_token(r, route.database, digest, wanted != USERS_KNOW_OWNER,
-                                        found, principal);
-    } while (users_replica_defers(&route, status, admitted_account(*found, principal)));
-    return status;
+    return users_credential_digest(token, digest)
+               ? users_db_find_token(call, digest, wanted, found, principal)
+               : USERS_OUTCOME_FAILED;
 }
 
-static users_refusal judge_token(request_rec *r, const char *token, users_knowledge wanted,
-                                 users_principal *principal)
+static users_refusal judge_token(request_rec *r, users_db_call *call, const char *token,
+                                 users_knowledge wanted, users_principal *principal)
 {
     bool found = false;
-    users_db_status status = token ? find_token(r, token, wanted, &found, principal) : USERS_DB_OK;
+    users_outcome outcome =
+        token ? find_token(call, token, wanted, &found, principal) : USERS_OUTCOME_DONE;
 
-    ap_log_rerror(APLOG_MARK, APLOG_TRACE3, 0, r, "the bearer token is %s",
-                  found   ? "known"
-                  : token ? "unknown"
-                          : "malformed");
-    if (status != USERS_DB_OK) {
-        return users_refuse_failure(r, status, true);
+    if (outcome != USERS_OUTCOME_DONE) {
+        return users_refuse_outcome(r, outcome);
     }
     if (!found) {
+        ap_log_rerror(APLOG_MARK, APLOG_TRACE2, 0, r, "the bearer token is %s",
+                      token ? "not a live one" : "malformed");
         users_authenticate_challenge(r, ", error=\"invalid_token\"", true);
         return users_refuse(HTTP_UNAUTHORIZED, "the access token is unknown, expired or revoked");
     }
@@ -93,31 +72,26 @@ static users_refusal or_wrong(users_refusal refused, const char *sentence)
                                                : refused;
 }
 
-/* A password that would have to be hashed, or is wrong, is one that a replica does not know. */
-static users_db_status find_owner(request_rec *r, const char *name, const char *secret,
-                                  users_knowledge wanted, bool *found, users_principal *principal,
-                                  users_secret *stored)
-{
-    users_route route = users_replica_route(r, wanted == USERS_KNOW_RECENT);
-    users_db_status status;
-    bool right;
+/* What was given for a secret; the context of is_known(). */
+typedef struct {
+    request_rec *r;
+    const char *secret;
+} given_secret;
 
-    do {
-        status = users_store_find_credential(r, route.database, name, wanted != USERS_KNOW_OWNER,
-                                             found, principal, stored);
-        right =
-            users_is_replica(route.database) && users_verify_is_known(r, secret, stored) && *found;
-    } while (users_replica_defers(&route, status, admitted_account(right, principal)));
-    return status;
+static bool is_known(void *context, const users_secret *stored)
+{
+    const given_secret *given = context;
+
+    return users_verify_is_known(given->r, given->secret, stored);
 }
 
-users_refusal users_authenticate_owner(request_rec *r, const char *name, const char *secret,
-                                       users_knowledge wanted, users_principal *principal)
+users_refusal users_authenticate_owner(request_rec *r, users_db_call *call, const char *name,
+                                       const char *secret, users_knowledge wanted,
+                                       users_principal *principal)
 {
     static const char wrong[] = "the user name or the password is wrong";
     users_attempt attempt;
     users_secret stored = {NULL};
-    users_db_status status;
     users_refusal refused;
     bool found = false;
 
@@ -126,9 +100,12 @@ users_refusal users_authenticate_owner(request_rec *r, const char *name, const c
     }
     refused = users_lockout_begin(r, "credential", name, &attempt);
     if (refused.status == OK) {
-        status = find_owner(r, name, secret, wanted, &found, principal, &stored);
-        if (status != USERS_DB_OK) {
-            return users_refuse_failure(r, status, true);
+        given_secret given = {r, secret};
+        users_outcome outcome = users_db_find_credential(call, name, wanted, is_known, &given,
+                                                         &found, principal, &stored);
+
+        if (outcome != USERS_OUTCOME_DONE) {
+            return users_refuse_outcome(r, outcome);
         }
         refused = users_verify_secret(r, &attempt, name, secret, found, &stored);
     }
@@ -136,30 +113,32 @@ users_refusal users_authenticate_owner(request_rec *r, const char *name, const c
     return or_wrong(refused, wrong);
 }
 
-users_refusal users_authenticate_application(request_rec *r, const char *client_id,
-                                             const char *secret, users_application *application)
+users_refusal users_authenticate_application(request_rec *r, users_db_call *call,
+                                             const char *client_id, const char *secret,
+                                             users_application *application)
 {
     users_attempt attempt;
     users_secret stored = {NULL};
-    users_db_status status;
     bool found = false;
     users_refusal refused = users_lockout_begin(r, "application", client_id, &attempt);
 
     if (refused.status == OK) {
-        status = users_grant_find_application(r, client_id, &found, application, &stored);
-        if (status != USERS_DB_OK) {
-            return users_refuse_failure(r, status, true);
+        users_outcome outcome =
+            users_db_find_application(call, client_id, &found, application, &stored);
+
+        if (outcome != USERS_OUTCOME_DONE) {
+            return users_refuse_outcome(r, outcome);
         }
         refused = users_verify_secret(r, &attempt, client_id, secret, found, &stored);
     }
     return or_wrong(refused, "the client_id or the client secret is wrong");
 }
 
-static users_refusal judge_pair(request_rec *r, const users_credential *pair,
+static users_refusal judge_pair(request_rec *r, users_db_call *call, const users_credential *pair,
                                 users_knowledge wanted, users_principal *principal)
 {
     users_refusal refused =
-        users_authenticate_owner(r, pair->name, pair->secret, wanted, principal);
+        users_authenticate_owner(r, call, pair->name, pair->secret, wanted, principal);
 
     if (refused.status == HTTP_UNAUTHORIZED) {
         users_authenticate_challenge(r, "", true);
@@ -170,19 +149,26 @@ static users_refusal judge_pair(request_rec *r, const users_credential *pair,
     return refused;
 }
 
-users_refusal users_authenticate_request(request_rec *r, users_knowledge wanted,
-                                         users_principal *principal)
+users_refusal users_authenticate_request(request_rec *r, users_db_call *call,
+                                         users_knowledge wanted, users_principal *principal)
 {
+    static const char *const kinds[] = {
+        [USERS_CREDENTIAL_NONE] = "none, or of another scheme",
+        [USERS_CREDENTIAL_BEARER] = "a bearer token",
+        [USERS_CREDENTIAL_BASIC] = "a name and a password",
+        [USERS_CREDENTIAL_REPEATED] = "more than one",
+    };
     users_credential credential =
         users_credential_parse(apr_table_get(r->headers_in, "Authorization"), r->pool);
 
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE3, 0, r, "the credential is %s", kinds[credential.kind]);
     switch (credential.kind) {
     case USERS_CREDENTIAL_REPEATED:
         return users_refuse(HTTP_BAD_REQUEST, "there is more than one Authorization header field");
     case USERS_CREDENTIAL_BEARER:
-        return judge_token(r, credential.secret, wanted, principal);
+        return judge_token(r, call, credential.secret, wanted, principal);
     case USERS_CREDENTIAL_BASIC:
-        return judge_pair(r, &credential, wanted, principal);
+        return judge_pair(r, call, &credential, wanted, principal);
     default:
         users_authenticate_challenge(r, "", true);
         return users_refuse(HTTP_UNAUTHORIZED, "credentials are required");
@@ -204,33 +190,30 @@ static const char *normal_scopes(const char *claim, apr_pool_t *pool)
     return scopes;
 }
 
-users_refusal users_authenticate_environment(request_rec *r, users_knowledge wanted,
-                                             users_principal *principal)
+users_refusal users_authenticate_environment(request_rec *r, users_db_call *call,
+                                             users_knowledge wanted, users_principal *principal)
 {
-    users_route route;
     const users_settings *settings = users_settings_of(r->server);
     const char *user = apr_table_get(r->subprocess_env, settings->token_user_variable);
     const char *scopes = apr_table_get(r->subprocess_env, settings->token_scope_variable);
-    users_db_status status;
-    bool found;
+    users_external external = {settings->token_application, user,
+                               settings->token_user == USERS_TOKEN_USER_ID};
+    users_outcome outcome;
+    bool found = false;
 
     if (!user && !scopes) {
         users_authenticate_challenge(r, "", false);
         return users_refuse(HTTP_UNAUTHORIZED, "credentials are required");
     }
-    route = users_replica_route(r, wanted == USERS_KNOW_RECENT);
-    do {
-        status = users_grant_find_external(r, route.database, user, wanted != USERS_KNOW_OWNER,
-                                           &found, principal);
-    } while (users_replica_defers(&route, status, admitted_account(found, principal)));
-    if (status != USERS_DB_OK) {
-        return users_refuse_failure(r, status, true);
+    outcome = users_db_find_external(call, &external, wanted, &found, principal);
+    if (outcome != USERS_OUTCOME_DONE) {
+        return users_refuse_outcome(r, outcome);
     }
     if (!found) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       "UsersTokenApplication '%s': there is no such application",
                       settings->token_application);
-        return users_refuse_failure(r, USERS_DB_FAILED, true);
+        return users_refuse_outcome(r, USERS_OUTCOME_FAILED);
     }
     principal->scopes = scopes ? normal_scopes(scopes, r->pool) : "";
     return users_pass();

@@ -3,7 +3,7 @@
 #define USERS_AUTH_VERIFY_H
 
 #include "auth/lockout.h"
-#include "db/accounts.h"
+#include "db/db.h"
 
 /*
  * Verify what was given in an attempt to prove name, and count a failure. stored: how the secret

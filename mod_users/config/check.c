@@ -2,6 +2,7 @@
 
 #include "config/settings.h"
 #include "core/domain.h"
+#include "db/db.h"
 
 #include <ap_listen.h>
 #include <ap_mpm.h>
@@ -16,16 +17,11 @@ APLOG_USE_MODULE(users);
 #define CONNECTIONS_PER_CHILD 4       /* default of UsersDBMax under a threaded MPM */
 #define EXEC_PREFIX           "exec:" /* of a password that a program prints */
 
-const char *users_password_program(const PQconninfoOption *options)
+const char *users_password_program(const char *password)
 {
     size_t length = strlen(EXEC_PREFIX);
 
-    while (options->keyword && strcmp(options->keyword, "password") != 0) {
-        options++;
-    }
-    return options->keyword && options->val && strncmp(options->val, EXEC_PREFIX, length) == 0
-               ? options->val + length
-               : NULL;
+    return password && strncmp(password, EXEC_PREFIX, length) == 0 ? password + length : NULL;
 }
 
 /* The configuration is complete */
@@ -115,9 +111,10 @@ int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
 static const char *run_password_program(const char *conninfo, const char **password,
                                         apr_hash_t *printed, apr_pool_t *pool)
 {
-    PQconninfoOption *options = conninfo ? PQconninfoParse(conninfo, NULL) : NULL;
-    const char *program = options ? users_password_program(options) : NULL;
-    const char *fault = conninfo && !options ? "it can't be read" : NULL;
+    const char *given = NULL;
+    bool readable = !conninfo || users_conninfo_read(conninfo, "password", pool, &given);
+    const char *program = users_password_program(given);
+    const char *fault = readable ? NULL : "it can't be read";
 
     if (program) {
         *password = apr_hash_get(printed, conninfo, APR_HASH_KEY_STRING);
@@ -133,7 +130,6 @@ static const char *run_password_program(const char *conninfo, const char **passw
             fault = "the program of password=exec: printed no password";
         }
     }
-    PQconninfoFree(options);
     return fault;
 }
 

@@ -4,11 +4,8 @@
 
 #include <httpd.h>
 
-#include <libpq-fe.h>
-#include <stdbool.h>
-
-/* The program of a conninfo's password=exec:PROGRAM with its arguments, NULL where it has none. */
-const char *users_password_program(const PQconninfoOption *options);
+/* The program of a password that is exec:PROGRAM, with its arguments; NULL where it is none. */
+const char *users_password_program(const char *password);
 
 /* Hook check_config: what no single directive can judge; fills in the defaults. */
 int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);

@@ -4,13 +4,13 @@
 #include "config/settings.h"
 #include "core/account.h"
 #include "core/domain.h"
+#include "db/db.h"
 #include "http/urls.h"
 
 #include <apr_fnmatch.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
 #include <apr_uri.h>
-#include <libpq-fe.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -260,43 +260,39 @@ static const char *set_process_text(cmd_parms *cmd, void *location, const char *
 
 static const char *set_conninfo(cmd_parms *cmd, void *location, const char *value)
 {
-    char *error = NULL;
-    PQconninfoOption *options = PQconninfoParse(value, &error);
+    const char *password;
     const char *program;
-    const char *fault = NULL;
 
     (void)location;
-    if (!options) {
-        /* libpq's message may quote the string, which may hold a password */
-        fault = apr_pstrcat(cmd->pool, cmd->cmd->name,
-                            ": not a connection string of PostgreSQL: it takes keywords such as "
-                            "\"host=db.example.com dbname=users\" or a URI postgresql://…",
-                            NULL);
-    } else {
-        program = users_password_program(options);
-        if (program && *program != '/') {
-            fault = apr_pstrcat(cmd->pool, cmd->cmd->name,
-                                ": password=exec: takes the absolute path of a program", NULL);
-        }
-    }
-    PQconninfoFree(options);
-    PQfreemem(error);
     *(const char **)member_of(cmd) = value;
-    return fault;
+    if (!users_conninfo_read(value, "password", cmd->pool, &password)) {
+        /* libpq's message may quote the string, which may hold a password */
+        return apr_pstrcat(cmd->pool, cmd->cmd->name,
+                           ": not a connection string of PostgreSQL: it takes keywords such as "
+                           "\"host=db.example.com dbname=users\" or a URI postgresql://…",
+                           NULL);
+    }
+    program = users_password_program(password);
+    return program && *program != '/'
+               ? apr_pstrcat(cmd->pool, cmd->cmd->name,
+                             ": password=exec: takes the absolute path of a program", NULL)
+               : NULL;
 }
 
-/* What one of several has seen tells nothing of the others. */
+/* A replica is examined by itself: what one of several hosts has seen tells nothing of the others.
+ */
 static const char *set_replica(cmd_parms *cmd, void *location, const char *value)
 {
+    static const char *const keywords[] = {"host", "hostaddr"};
     const char *fault = set_conninfo(cmd, location, value);
-    PQconninfoOption *options = fault ? NULL : PQconninfoParse(value, NULL);
+    const char *hosts;
 
-    for (const PQconninfoOption *o = options; o && o->keyword; o++) {
-        if (strncmp(o->keyword, "host", strlen("host")) == 0 && o->val && strchr(o->val, ',')) {
+    for (size_t i = 0; !fault && i < sizeof(keywords) / sizeof(*keywords); i++) {
+        if (users_conninfo_read(value, keywords[i], cmd->pool, &hosts) && hosts &&
+            strchr(hosts, ',')) {
             fault = apr_pstrcat(cmd->pool, cmd->cmd->name, ": it takes one host", NULL);
         }
     }
-    PQconninfoFree(options);
     return fault;
 }
 

@@ -96,10 +96,8 @@ typedef enum {
     setting(const char *, token_scope_variable, "OAUTH2_CLAIM_scope")
 /* clang-format on */
 
-struct users_cache;    /* cache.c */
-struct users_database; /* run.h */
-struct users_hashers;  /* hash.c */
-struct users_writers;  /* replica.c */
+struct users_cache;   /* cache.c */
+struct users_hashers; /* hash.c */
 
 /* A <Location>. */
 typedef struct {
@@ -112,14 +110,12 @@ typedef struct {
     USERS_SETTINGS(USERS_SETTING_DECLARE)
 #undef USERS_SETTING_DECLARE
 
-    apr_array_header_t *endpoints;   /* users_location: those served here, main's among them */
-    bool tls;                        /* a TLS module serves this server */
-    const char *password;            /* what the program of password=exec: printed; else NULL */
-    const char *replica_password;    /* the same of UsersDBReplica */
-    struct users_writers *writers;   /* the process's; NULL without UsersDBReplica */
-    struct users_cache *cache;       /* the process's; NULL where no setting needs it */
-    struct users_hashers *hashers;   /* this child's */
-    struct users_database *database; /* this child's; NULL without UsersDB */
+    apr_array_header_t *endpoints; /* users_location: those served here, main's among them */
+    bool tls;                      /* a TLS module serves this server */
+    const char *password;          /* what the program of password=exec: printed; else NULL */
+    const char *replica_password;  /* the same of UsersDBReplica */
+    struct users_cache *cache;     /* the process's; NULL where no setting needs it */
+    struct users_hashers *hashers; /* this child's */
 } users_settings;
 
 extern module AP_MODULE_DECLARE_DATA users_module;

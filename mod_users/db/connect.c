@@ -73,14 +73,14 @@ static apr_uint32_t list_length(const char *list)
  * last and win. A transaction pooler refuses them, or applies them to some sessions only: behind
  * one the role's settings count.
  */
-static const char *session_options(const users_settings *settings, const char *own,
+static const char *session_options(const users_db_settings *settings, const char *own,
                                    apr_pool_t *pool)
 {
     apr_interval_time_t deadline = apr_time_as_msec(settings->db_timeout);
     apr_interval_time_t statement = deadline * 9 / 10;
     apr_interval_time_t lock = deadline * 8 / 10;
 
-    if (settings->db_prepare == USERS_FLAG_OFF) {
+    if (!settings->db_prepare) {
         return own;
     }
     return apr_psprintf(pool,
@@ -101,7 +101,7 @@ typedef struct {
     const char *port;
 } split;
 
-static bool split_conninfo(const users_settings *settings, split *into, apr_pool_t *p)
+static bool split_conninfo(const users_db_settings *settings, split *into, apr_pool_t *p)
 {
     PQconninfoOption *parsed = PQconninfoParse(settings->conninfo, NULL);
     const char *own_options = NULL;
@@ -148,7 +148,7 @@ static bool split_conninfo(const users_settings *settings, split *into, apr_pool
  * prefer-standby is a wish, so all are asked for it first, and then once more without it. Hosts of
  * a service file stay with libpq.
  */
-users_hosts *users_hosts_create(apr_pool_t *p, const users_settings *settings)
+users_hosts *users_hosts_create(apr_pool_t *p, const users_db_settings *settings)
 {
     users_hosts *hosts = apr_pcalloc(p, sizeof(*hosts));
     split parts = {.host = NULL};

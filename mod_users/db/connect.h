@@ -2,7 +2,7 @@
 #ifndef USERS_DB_CONNECT_H
 #define USERS_DB_CONNECT_H
 
-#include "config/settings.h"
+#include "db/db.h"
 
 #include <libpq-fe.h>
 #include <stdbool.h>
@@ -18,7 +18,7 @@ typedef enum {
 } users_connect_status;
 
 /* The hosts of settings' conninfo, in memory of pool. NULL where it can't be read. */
-users_hosts *users_hosts_create(apr_pool_t *pool, const users_settings *settings);
+users_hosts *users_hosts_create(apr_pool_t *pool, const users_db_settings *settings);
 
 /*
  * Connect to the first host that answers as target_session_attrs wants it, the last good one

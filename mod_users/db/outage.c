@@ -3,17 +3,15 @@
 #include "core/clock.h"
 
 #include <apr_atomic.h>
+#include <apr_general.h>
 #include <apr_thread_mutex.h>
-#include <http_log.h>
-
-APLOG_USE_MODULE(users);
 
 #define PAUSE_LEAST 50 /* milliseconds */
 #define PAUSE_MOST  500
 
 struct users_outage {
-    server_rec *server; /* for the log, as is the name */
-    const char *name;
+    const users_log *log;
+    const char *name; /* in the log */
     apr_uint32_t lasts;
     apr_uint32_t refused;
 
@@ -24,11 +22,11 @@ struct users_outage {
     apr_uint32_t pause; /* the longest that may come next, in milliseconds */
 };
 
-users_outage *users_outage_create(apr_pool_t *pool, server_rec *s, const char *name)
+users_outage *users_outage_create(apr_pool_t *pool, const users_log *log, const char *name)
 {
     users_outage *outage = apr_pcalloc(pool, sizeof(*outage));
 
-    outage->server = s;
+    outage->log = log;
     outage->name = name;
     return apr_thread_mutex_create(&outage->mutex, APR_THREAD_MUTEX_DEFAULT, pool) == APR_SUCCESS
                ? outage
@@ -81,24 +79,34 @@ static void begin(users_outage *outage, const char *reason)
     outage->pause = PAUSE_LEAST;
     apr_atomic_set32(&outage->refused, 0);
     apr_atomic_set32(&outage->lasts, 1);
-    ap_log_error(APLOG_MARK, APLOG_ERR, 0, outage->server, "%s can't be reached: %s", outage->name,
-                 reason);
+    users_log_at(outage->log, USERS_LOG_ERR, 0, "%s can't be reached: %s", outage->name, reason);
 }
 
 static void end(users_outage *outage)
 {
     apr_atomic_set32(&outage->lasts, 0);
-    ap_log_error(APLOG_MARK, APLOG_WARNING, 0, outage->server,
+    users_log_at(outage->log, USERS_LOG_WARNING, 0,
                  "%s is back after %.1f s, in which %u requests were refused", outage->name,
                  (double)(users_now() - outage->since) / APR_USEC_PER_SEC,
                  apr_atomic_read32(&outage->refused));
+}
+
+/* From the least pause to the longest; without randomness the least. */
+static apr_uint32_t random_pause(apr_uint32_t longest)
+{
+    apr_uint32_t random;
+
+    if (apr_generate_random_bytes((unsigned char *)&random, sizeof(random)) != APR_SUCCESS) {
+        return PAUSE_LEAST;
+    }
+    return PAUSE_LEAST + random % (longest - PAUSE_LEAST + 1);
 }
 
 /* At random, so that the children of many hosts do not all come at once. */
 static void put_off(users_outage *outage)
 {
     outage->pause = outage->pause * 2 < PAUSE_MOST ? outage->pause * 2 : PAUSE_MOST;
-    outage->probe_at = users_now() + apr_time_from_msec(ap_random_pick(PAUSE_LEAST, outage->pause));
+    outage->probe_at = users_now() + apr_time_from_msec(random_pause(outage->pause));
 }
 
 void users_outage_tell(users_outage *outage, users_permit permit, users_connect_status status,

@@ -22,7 +22,7 @@ typedef enum {
  * Of one database, none to begin with, in memory of pool. name: what the log calls it, a constant.
  * NULL where no lock could be had.
  */
-users_outage *users_outage_create(apr_pool_t *pool, server_rec *s, const char *name);
+users_outage *users_outage_create(apr_pool_t *pool, const users_log *log, const char *name);
 
 /* Is there one? Takes no lock. */
 bool users_outage_lasts(users_outage *outage);

@@ -7,17 +7,14 @@
 #include <apr_reslist.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
-#include <http_log.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
-APLOG_USE_MODULE(users);
-
 struct users_pool {
-    server_rec *server; /* for the log, as is the name */
-    const char *name;
-    const users_settings *settings;
+    const users_log *log;
+    const char *name; /* in the log */
+    const users_db_settings *settings;
     users_hosts *hosts;
     users_outage *outage;
     apr_uint32_t open; /* connections, idle ones too */
@@ -136,22 +133,22 @@ static apr_status_t close_idle(void *pool)
     return APR_SUCCESS;
 }
 
-users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings *settings,
-                              const char *name)
+users_pool *users_pool_create(apr_pool_t *p, const users_log *log,
+                              const users_db_settings *settings, const char *name)
 {
     users_pool *pool = apr_pcalloc(p, sizeof(*pool));
     apr_status_t status;
 
-    pool->server = s;
+    pool->log = log;
     pool->name = name;
     pool->settings = settings;
     pool->hosts = users_hosts_create(p, settings);
     if (!pool->hosts) {
-        ap_log_error(APLOG_MARK, APLOG_CRIT, APR_ENOMEM, s,
-                     "the connection string of %s can't be read", name);
+        users_log_at(log, USERS_LOG_CRIT, APR_ENOMEM, "the connection string of %s can't be read",
+                     name);
         return NULL;
     }
-    pool->outage = users_outage_create(p, s, name);
+    pool->outage = users_outage_create(p, log, name);
     status = pool->outage ? apr_thread_mutex_create(&pool->mutex, APR_THREAD_MUTEX_DEFAULT, p)
                           : APR_ENOMEM;
     if (status == APR_SUCCESS) {
@@ -166,7 +163,7 @@ users_pool *users_pool_create(apr_pool_t *p, server_rec *s, const users_settings
                                     settings->db_exptime, construct, destruct, pool, pool->of_idle);
     }
     if (status != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_CRIT, status, s, "no connection pool could be made");
+        users_log_at(log, USERS_LOG_CRIT, status, "no connection pool could be made");
         return NULL;
     }
     return pool;
@@ -272,7 +269,7 @@ static users_db_status borrow(users_pool *pool, apr_time_t deadline, users_conne
     users_db_status status = pass_gate(pool, deadline);
 
     if (status == USERS_DB_BUSY) {
-        ap_log_error(APLOG_MARK, APLOG_INFO, 0, pool->server,
+        users_log_at(pool->log, USERS_LOG_INFO, 0,
                      "no connection was free in time: all %d of UsersDBMax are in use",
                      pool->settings->db_max);
     }
@@ -325,16 +322,24 @@ bool users_connection_was_idle(const users_connection *connection)
 /* Statements */
 
 static const char *const status_names[] = {
+    [USERS_DB_OK] = "done",
     [USERS_DB_BUSY] = "no connection in time",
     [USERS_DB_UNREACHABLE] = "no connection",
     [USERS_DB_LOST] = "connection lost",
     [USERS_DB_TIMEOUT] = "deadline exceeded",
     [USERS_DB_READ_ONLY] = "no changes taken",
+    [USERS_DB_OUTDATED] = "prepared statement lost",
     [USERS_DB_LATE] = "given up by the server",
     [USERS_DB_CONFLICT] = "undone in favour of another",
+    [USERS_DB_UNKNOWN] = "outcome unknown",
     [USERS_DB_INVALID] = "value refused",
     [USERS_DB_FAILED] = "error",
 };
+
+const char *users_db_status_name(users_db_status status)
+{
+    return status_names[status];
+}
 
 /* SQLSTATEs that a value of the request can cause: it is out of range, or no such text. */
 static bool is_value_error(const char *state)
@@ -400,7 +405,7 @@ static users_db_status status_of(const users_connection *connection,
         return USERS_DB_INVALID;
     }
     /* the primary message alone: detail and context may quote values of the request */
-    ap_log_error(APLOG_MARK, APLOG_ERR, 0, connection->pool->server, "%s refused %s: %s %s",
+    users_log_at(connection->pool->log, USERS_LOG_ERR, 0, "%s refused %s: %s %s",
                  connection->pool->name, statement->name, state, message ? message : "");
     return USERS_DB_FAILED;
 }
@@ -442,8 +447,7 @@ static users_db_status prepare(users_connection *connection, const users_stateme
     PGresult *result = NULL;
     users_db_status status = USERS_DB_LOST;
 
-    if (connection->pool->settings->db_prepare == USERS_FLAG_OFF ||
-        connection->prepared & 1u << statement->number) {
+    if (!connection->pool->settings->db_prepare || connection->prepared & 1u << statement->number) {
         return USERS_DB_OK;
     }
     if (PQsendPrepare(connection->pg, statement->name, statement->sql, 0, NULL)) {
@@ -470,7 +474,7 @@ static users_db_status execute(users_connection *connection, const users_stateme
         lengths[i] = parameters[i].length;
         formats[i] = parameters[i].length > 0;
     }
-    if (connection->pool->settings->db_prepare == USERS_FLAG_OFF) {
+    if (!connection->pool->settings->db_prepare) {
         sent = PQsendQueryParams(connection->pg, statement->sql, statement->parameters, NULL,
                                  values, lengths, formats, 1);
     } else {
@@ -538,7 +542,7 @@ users_db_status users_connection_run(users_connection *connection, const users_s
     } else if (status == USERS_DB_FAILED || status == USERS_DB_READ_ONLY) {
         disconnect(connection); /* its prepared statements may be what is wrong */
     }
-    ap_log_error(APLOG_MARK, APLOG_INFO, 0, connection->pool->server, "%s ended with: %s",
-                 statement->name, status_names[status]);
+    users_log_at(connection->pool->log, USERS_LOG_INFO, 0, "%s ended with: %s", statement->name,
+                 status_names[status]);
     return status;
 }

@@ -2,7 +2,8 @@
 #ifndef USERS_DB_POOL_H
 #define USERS_DB_POOL_H
 
-#include "config/settings.h"
+#include "db/db.h"
+#include "db/statement.h"
 
 #include <libpq-fe.h>
 #include <stdbool.h>
@@ -25,30 +26,16 @@ typedef enum {
     USERS_DB_FAILED       /* any other error: nothing was done, and it is in the log */
 } users_db_status;
 
-#define USERS_PARAMETERS_MAX 11
-
-/* A statement, prepared on a connection when it first runs there (UsersDBPrepare). */
-typedef struct {
-    unsigned number; /* its own among all: to 13 in store.c, 15 in replica.c, 31 in grant.c */
-    const char *name;
-    const char *sql;
-    int parameters; /* USERS_PARAMETERS_MAX at most */
-    bool reads;     /* it changes nothing, so that it may run twice */
-} users_statement;
-
-/* A parameter: text where length is 0 (value then ends in NUL), else that many octets. */
-typedef struct {
-    const char *value; /* NULL: SQL's null */
-    int length;
-} users_parameter;
+/* In a word, for the log. */
+const char *users_db_status_name(users_db_status status);
 
 /*
  * The connections of a child to the database of settings, which the log calls by name, none of
  * them open yet, in memory of pool, whose clean-up closes them. NULL, with a line in the log, where
  * memory or a lock could not be had.
  */
-users_pool *users_pool_create(apr_pool_t *pool, server_rec *s, const users_settings *settings,
-                              const char *name);
+users_pool *users_pool_create(apr_pool_t *pool, const users_log *log,
+                              const users_db_settings *settings, const char *name);
 
 /*
  * Borrow an open connection: waits until the deadline (users_now()), connecting included. Returns

@@ -1,12 +1,12 @@
 /*
- * Decoding: results come in binary format, whose text has a NUL behind it all the same. Who brings
- * other tables may have other integers in them: the statements cast them. What is null comes as
- * NULL, 0 or false.
+ * Decoding: results come in binary format, whose text has a NUL behind it all the same. Custom
+ * contracts may use other integer widths, so statements cast. What is null comes as NULL, 0 or
+ * false.
  */
 #ifndef USERS_DB_RESULT_H
 #define USERS_DB_RESULT_H
 
-#include "core/credential.h"
+#include "db/db.h"
 
 #include <apr.h>
 #include <endian.h>
@@ -40,6 +40,17 @@ static inline const unsigned char *users_digest_at(const PGresult *result, int r
     return PQgetlength(result, row, column) == USERS_DIGEST_LENGTH
                ? (const unsigned char *)PQgetvalue(result, row, column)
                : NULL;
+}
+
+/* The owner in a row of (application, user, scopes, suspended, document). Memory of the result. */
+static inline users_principal users_principal_at(const PGresult *result, int row)
+{
+    return (users_principal){.application = users_int8_at(result, row, 0),
+                             .user = users_int8_at(result, row, 1),
+                             .scopes = users_text_at(result, row, 2),
+                             .suspended = users_bool_at(result, row, 3),
+                             .document = users_text_at(result, row, 4),
+                             .document_length = (apr_size_t)PQgetlength(result, row, 4)};
 }
 
 #endif

@@ -1,47 +1,46 @@
 /*
- * A replica of a database (UsersDBReplica), which GET is served from. It lags behind: so it has to
- * be seen not to be more than UsersReplicaLag old, only what it admits counts, and who has just
- * changed something reads from the primary.
+ * Primary or replica. A replica lags behind: so it has to be seen not to be more than replica_lag
+ * old, only what it admits counts, and whoever has just changed something reads from the primary.
  */
 #ifndef USERS_DB_ROUTE_H
 #define USERS_DB_ROUTE_H
 
 #include "db/execute.h"
 
-/* Hook post_config: where the children of this host note who has changed something. */
-int users_replica_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
+#define USERS_WRITERS_BITS 13
 
-/* The settings of the replica of these settings' database. Memory of pool. */
-const users_settings *users_replica_settings(apr_pool_t *pool, const users_settings *settings);
+/* When users last changed something (users_now(); 0: never), in memory that processes share. */
+struct users_writers {
+    apr_uint64_t changed[1u << USERS_WRITERS_BITS];
+};
 
 /* Make a database the replica of a primary; NULL: of none. */
-void users_replica_add(apr_pool_t *pchild, struct users_database *primary,
-                       struct users_database *database);
+void users_route_add_replica(apr_pool_t *pool, users_db *primary, users_db *replica);
 
-/* Where a request is looked up, and until when (users_now()) that database's word counts. */
-typedef struct {
-    struct users_database *database; /* NULL: it could not be set up */
-    apr_time_t until;
-} users_route;
-
-/*
- * The replica where the request may lag, there is one, and it is good; else the primary. Every so
- * often a request examines the replica first, which counts towards its UsersRequestTimeout.
- */
-users_route users_replica_route(const request_rec *r, bool may_lag);
-
-static inline bool users_is_replica(const struct users_database *database)
+static inline bool users_is_replica(const users_db *db)
 {
-    return database && database->primary;
+    return db && db->primary;
 }
 
 /*
- * What came of the look-up there. user: the account that was admitted, 0: none. Returns true where
- * the primary, to which the route then leads, has to be asked instead.
+ * Look something up in one database; NULL fails. *user: the account that is admitted there to read
+ * itself, 0: none.
  */
-bool users_replica_defers(users_route *route, users_db_status status, apr_int64_t user);
+typedef users_db_status users_look_up(users_db_call *call, users_db *db, void *look_up,
+                                      apr_int64_t *user);
 
-/* This user's account may have been changed: for UsersReplicaLag no replica is asked for it. */
-void users_replica_note_change(const request_rec *r, apr_int64_t user);
+/* Whom a replica lets read; who would be refused, as far as it knows, counts as nobody. */
+apr_int64_t users_route_admitted(bool found, const users_principal *principal);
+
+/*
+ * Look up in the replica, where the knowledge that is wanted may lag, there is one, and it is good;
+ * and in the primary, where that has no say. Every so often a call examines the replica first,
+ * which counts towards its time.
+ */
+users_outcome users_route_look_up(users_db_call *call, users_knowledge wanted, users_look_up *find,
+                                  void *look_up);
+
+/* This user's account may have been changed: for replica_lag no replica is asked for it. */
+void users_route_note_change(const users_db_call *call, apr_int64_t user);
 
 #endif

@@ -1,140 +1,216 @@
 #include "db/tokens.h"
 
-#include "db/execute.h"
+#include "core/clock.h"
 #include "db/result.h"
+#include "db/route.h"
 
-#include <apr_strings.h>
+#include <apr_atomic.h>
+#include <arpa/inet.h>
 
-/* An application, and its account where there is one. */
-#define FIND_EXTERNAL(condition, document)                                                         \
-    "select p.application_id::bigint, a.user_id::bigint, null, a.suspended, " document             \
-    " from users_api.application p left join users_api.account a on " condition                    \
-    " where p.client_id = $1"
-#define BY_EXTERNAL_ID "a.application_id = p.application_id and a.external_id = $2"
-#define BY_ID          "a.user_id = $2::text::bigint"
-
-static const users_statement find_external = {16, "find_external",
-                                              FIND_EXTERNAL(BY_EXTERNAL_ID, "null"), 2, true};
-static const users_statement find_external_account = {
-    17, "find_external_account", FIND_EXTERNAL(BY_EXTERNAL_ID, "a.document"), 2, true};
-static const users_statement find_by_id = {18, "find_by_id", FIND_EXTERNAL(BY_ID, "null"), 2, true};
-static const users_statement find_by_id_account = {19, "find_by_id_account",
-                                                   FIND_EXTERNAL(BY_ID, "a.document"), 2, true};
-/* The contract of 0.1.0, and what others made after it, has no old_secret_digest. */
-static const users_statement find_application = {
-    20, "find_application",
-    "select application_id::bigint, secret_digest, array_to_string(scopes, ' '),"
-    " array_to_string(default_scopes, ' '), (to_jsonb(p) ->> 'old_secret_digest')::bytea"
-    " from users_api.application p where client_id = $1",
+/*
+ * One query for a token, its owner and, on demand, the owner's account. A suspended account still
+ * has its row: the answer differs from that to an unknown token.
+ */
+#define TOKEN_COLUMNS                                                                              \
+    "select t.application_id::bigint, t.user_id::bigint, array_to_string(t.scopes, ' '),"          \
+    " a.suspended, "
+#define FIND_TOKEN(document)                                                                       \
+    TOKEN_COLUMNS document                                                                         \
+        " from users_api.token t left join users_api.account a on a.user_id = t.user_id"           \
+        " where t.digest = $1"
+static const users_statement find_token = {USERS_FIND_TOKEN, "find_token", FIND_TOKEN("null"), 1,
+                                           true};
+static const users_statement find_token_account = {USERS_FIND_TOKEN_ACCOUNT, "find_token_account",
+                                                   FIND_TOKEN("a.document"), 1, true};
+/* Many tokens at once; the joins are lateral so that a plan for any number stays on the indexes. */
+static const users_statement find_tokens = {
+    USERS_FIND_TOKENS, "find_tokens",
+    TOKEN_COLUMNS
+    "a.document, asked.number"
+    " from unnest($1::bytea[]) with ordinality asked (digest, number)"
+    " cross join lateral (select * from users_api.token where digest = asked.digest) t"
+    " left join lateral (select * from users_api.account where user_id = t.user_id) a on true",
     1, true};
-static const users_statement issue_token = {
-    21, "issue_token",
-    "select users_api.issue_token($1, $2, $3, string_to_array($4, ' '),"
-    " now() + make_interval(secs => $5)), floor(extract(epoch from now()))::bigint",
-    5, false};
-static const users_statement revoke_token = {22, "revoke_token",
-                                             "select users_api.revoke_token($1, $2)", 2, false};
-static const users_statement introspect_token = {23, "introspect_token",
-                                                 "select users_api.introspect_token($1)", 1, true};
 
-/* A claim that is an id: a number above 0, in decimal and no other form; else NULL. */
-static const char *id_of_claim(const char *claim, apr_pool_t *pool)
-{
-    apr_int64_t id = claim ? apr_atoi64(claim) : 0;
-
-    return id > 0 && strcmp(claim, apr_psprintf(pool, "%" APR_INT64_T_FMT, id)) == 0 ? claim : NULL;
-}
-
-users_db_status users_grant_find_external(request_rec *r, struct users_database *database,
-                                          const char *user, bool with_document, bool *found,
-                                          users_principal *principal)
-{
-    const users_settings *settings = users_settings_of(r->server);
-    bool by_id = settings->token_user == USERS_TOKEN_USER_ID;
-    const users_statement *statement =
-        by_id ? (with_document ? &find_by_id_account : &find_by_id)
-              : (with_document ? &find_external_account : &find_external);
-    users_parameter parameters[] = {{settings->token_application, 0},
-                                    {by_id ? id_of_claim(user, r->pool) : user, 0}};
+/* The rows of a shared trip: each request reads its own, and the last one frees them all. */
+typedef struct {
     PGresult *result;
-    users_db_status status = users_run_for(r, database, statement, parameters, &result);
+    apr_uint32_t readers;
+} shared_rows;
 
-    *found = status == USERS_DB_OK && PQntuples(result) == 1;
-    if (*found) {
-        *principal = users_store_principal(result, 0);
+static apr_status_t leave_rows(void *data)
+{
+    shared_rows *rows = data;
+
+    if (!apr_atomic_dec32(&rows->readers)) {
+        PQclear(rows->result); /* the rows are part of it */
     }
-    return status;
+    return APR_SUCCESS;
 }
 
-users_db_status users_grant_find_application(request_rec *r, const char *client_id, bool *found,
-                                             users_application *application, users_secret *secret)
-{
-    users_parameter parameters[] = {{client_id, 0}};
-    PGresult *result;
-    users_db_status status =
-        users_run_for(r, users_database_of(r), &find_application, parameters, &result);
+/* What a request asks a shared trip. */
+typedef struct {
+    const unsigned char *digest;
+    apr_time_t end; /* until when the trip must have ended */
+} token_question;
 
-    *found = status == USERS_DB_OK && PQntuples(result) == 1;
-    if (*found) {
-        *application = (users_application){.id = users_int8_at(result, 0, 0),
-                                           .scopes = users_text_at(result, 0, 2),
-                                           .default_scopes = users_text_at(result, 0, 3)};
-        *secret = (users_secret){.digest = users_digest_at(result, 0, 1),
-                                 .old_digest = users_digest_at(result, 0, 4)};
+/* What a shared trip brought for one token. */
+typedef struct {
+    users_db_status status;
+    bool alone;        /* it failed, perhaps by another's fault: to be tried without company */
+    shared_rows *rows; /* NULL: there is no such token */
+    int row;
+} token_answer;
+
+static const token_question *question_of(const users_ticket *ticket)
+{
+    return ticket->question;
+}
+
+/* Who leads has waited the longest, unless some come from a trip that got no connection. */
+static users_limits limits_of_trip(users_ticket **tickets, int count)
+{
+    users_limits l = {.connection = tickets[0]->deadline, .end = question_of(tickets[0])->end};
+
+    for (int i = 1; i < count; i++) {
+        if (question_of(tickets[i])->end < l.end) {
+            l.end = question_of(tickets[i])->end;
+        }
     }
-    return status;
+    return l;
 }
 
-users_db_status users_grant_issue_token(request_rec *r, apr_int64_t application, apr_int64_t user,
-                                        const unsigned char digest[USERS_DIGEST_LENGTH],
-                                        const char *scopes, bool *issued, apr_int64_t *created_at)
+/* The digests as an array in PostgreSQL's binary format (array_recv). Returns its octets. */
+static int pack_digests(users_ticket **tickets, int count, char *array)
 {
-    apr_interval_time_t lifetime = users_settings_of(r->server)->token_lifetime;
-    users_parameter parameters[] = {
-        {apr_psprintf(r->pool, "%" APR_INT64_T_FMT, application), 0},
-        {user ? apr_psprintf(r->pool, "%" APR_INT64_T_FMT, user) : NULL, 0},
-        {(const char *)digest, USERS_DIGEST_LENGTH},
-        {scopes, 0},
-        {apr_psprintf(r->pool, "%" APR_TIME_T_FMT, apr_time_sec(lifetime)), 0},
-    };
-    PGresult *result;
-    bool settled;
-    users_db_status status = users_run_change(r, &issue_token, parameters, &result, &settled);
+    apr_uint32_t header[] = {htonl(1), 0, htonl(17), htonl((apr_uint32_t)count), htonl(1)};
+    apr_uint32_t length = htonl(USERS_DIGEST_LENGTH);
+    char *end = array + sizeof(header);
 
+    memcpy(array, header, sizeof(header)); /* dimensions, no nulls, bytea, size, lower bound */
+    for (int i = 0; i < count; i++) {
+        memcpy(end, &length, sizeof(length));
+        memcpy(end + sizeof(length), question_of(tickets[i])->digest, USERS_DIGEST_LENGTH);
+        end += sizeof(length) + USERS_DIGEST_LENGTH;
+    }
+    return (int)(end - array);
+}
+
+/* Give each ticket its row; those without one found no token. Takes the result over. */
+static users_db_status hand_out(PGresult *result, users_ticket **tickets)
+{
+    int found = PQntuples(result);
+    shared_rows *rows = found > 0 ? PQresultAlloc(result, sizeof(*rows)) : NULL;
+
+    if (!rows) {
+        PQclear(result);
+        return found > 0 ? USERS_DB_FAILED : USERS_DB_OK;
+    }
+    *rows = (shared_rows){.result = result};
+    for (int row = 0; row < found; row++) {
+        token_answer *answer = tickets[users_int8_at(result, row, 5) - 1]->answer;
+
+        rows->readers += !answer->rows;
+        answer->rows = rows;
+        answer->row = row;
+    }
+    return USERS_DB_OK;
+}
+
+/* A users_trip; context: the users_db. */
+void users_tokens_find_all(void *context, users_ticket **tickets, int count)
+{
+    char array[5 * 4 + USERS_BATCH_MAX * (4 + USERS_DIGEST_LENGTH)];
+    users_parameter parameters[] = {{array, pack_digests(tickets, count, array)}};
+    users_limits l = limits_of_trip(tickets, count);
+    const users_db *db = context;
+    apr_time_t began = users_now();
+    PGresult *result;
+    users_db_status status = users_run(context, &find_tokens, parameters, &l, &result);
+
+    users_log_at(&db->log, USERS_LOG_TRACE3, 0,
+                 "find_tokens for %d requests took %" APR_TIME_T_FMT " us: %s", count,
+                 users_now() - began, users_db_status_name(status));
+
+    for (int i = 0; i < count; i++) {
+        *(token_answer *)tickets[i]->answer = (token_answer){.status = USERS_DB_OK};
+    }
     if (status == USERS_DB_OK) {
-        *issued = users_bool_at(result, 0, 0);
-        *created_at = users_int8_at(result, 0, 1);
+        status = hand_out(result, tickets);
+    }
+    for (int i = 0; i < count; i++) {
+        token_answer *answer = tickets[i]->answer;
+
+        answer->status = status;
+        answer->alone = status == USERS_DB_FAILED && count > 1;
+    }
+}
+
+/* What is looked up, and what is found. */
+typedef struct {
+    const unsigned char *digest;
+    bool with_document;
+    bool *found;
+    users_principal *principal;
+} token_look_up;
+
+static users_db_status find_alone(users_db_call *call, users_db *db, const token_look_up *l)
+{
+    users_parameter parameters[] = {{(const char *)l->digest, USERS_DIGEST_LENGTH}};
+    PGresult *result;
+    users_db_status status = users_run_for(
+        call, db, l->with_document ? &find_token_account : &find_token, parameters, &result);
+
+    *l->found = status == USERS_DB_OK && PQntuples(result) == 1;
+    if (*l->found) {
+        *l->principal = users_principal_at(result, 0);
     }
     return status;
 }
 
-users_db_status users_grant_revoke_token(request_rec *r, apr_int64_t application,
-                                         const unsigned char digest[USERS_DIGEST_LENGTH],
-                                         bool *foreign)
+static users_db_status find_together(users_db_call *call, users_db *db, const token_look_up *l)
 {
-    users_parameter parameters[] = {
-        {apr_psprintf(r->pool, "%" APR_INT64_T_FMT, application), 0},
-        {(const char *)digest, USERS_DIGEST_LENGTH},
-    };
-    PGresult *result;
-    bool settled;
-    users_db_status status = users_run_change(r, &revoke_token, parameters, &result, &settled);
+    users_limits limits = users_limits_of(call, db);
+    token_question question = {l->digest, limits.end};
+    token_answer answer = {.status = USERS_DB_BUSY};
+    users_ticket ticket = {.question = &question, .answer = &answer, .deadline = limits.connection};
+    bool answered;
 
-    if (status == USERS_DB_OK) {
-        *foreign = !users_bool_at(result, 0, 0);
+    /* a trip ends at the deadline of who leads it; others may have time left for another one */
+    do {
+        answered = users_combine(db->tokens, &ticket);
+    } while (answered && answer.status == USERS_DB_BUSY && users_now() < ticket.deadline);
+    users_limits_spend(call, &limits);
+    if (answer.alone) {
+        return find_alone(call, db, l);
     }
+    users_run_count(db, answer.status);
+    users_log_at(&call->log, USERS_LOG_TRACE2, 0, "the token was looked up with others: %s",
+                 users_db_status_name(answer.status));
+    *l->found = answer.rows != NULL;
+    if (*l->found) {
+        apr_pool_cleanup_register(call->pool, answer.rows, leave_rows, apr_pool_cleanup_null);
+        *l->principal = users_principal_at(answer.rows->result, answer.row);
+    }
+    return answer.status;
+}
+
+/* A users_look_up. While the database is away nobody waits for another one's query. */
+static users_db_status find_at(users_db_call *call, users_db *db, void *look_up, apr_int64_t *user)
+{
+    const token_look_up *l = look_up;
+    bool together = l->with_document && db && db->tokens && !users_pool_is_away(db->pool);
+    users_db_status status = together ? find_together(call, db, l) : find_alone(call, db, l);
+
+    *user = users_route_admitted(*l->found, l->principal);
     return status;
 }
 
-users_db_status users_grant_introspect_token(request_rec *r,
-                                             const unsigned char digest[USERS_DIGEST_LENGTH],
-                                             const char **document)
+users_outcome users_db_find_token(users_db_call *call,
+                                  const unsigned char digest[USERS_DIGEST_LENGTH],
+                                  users_knowledge wanted, bool *found, users_principal *principal)
 {
-    users_parameter parameters[] = {{(const char *)digest, USERS_DIGEST_LENGTH}};
-    PGresult *result;
-    users_db_status status =
-        users_run_for(r, users_database_of(r), &introspect_token, parameters, &result);
+    token_look_up look_up = {digest, wanted != USERS_KNOW_OWNER, found, principal};
 
-    *document = status == USERS_DB_OK ? users_text_at(result, 0, 0) : NULL;
-    return status;
+    return users_route_look_up(call, wanted, find_at, &look_up);
 }

@@ -2,7 +2,7 @@
 #ifndef USERS_HTTP_REFUSAL_H
 #define USERS_HTTP_REFUSAL_H
 
-#include "db/pool.h"
+#include "db/db.h"
 
 #include <httpd.h>
 
@@ -32,7 +32,7 @@ static inline users_refusal users_pass(void)
 users_refusal users_refuse_for_now(request_rec *r, int status, const char *sentence,
                                    apr_int64_t seconds);
 
-/* What a failed look-up or change is to the client. is_read: no harm can have come of it. */
-users_refusal users_refuse_failure(request_rec *r, users_db_status status, bool is_read);
+/* What an outcome of the database, but DONE, is to the client. */
+users_refusal users_refuse_outcome(request_rec *r, users_outcome outcome);
 
 #endif

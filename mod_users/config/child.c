@@ -1,0 +1,108 @@
+#include "config/child.h"
+
+#include "config/settings.h"
+#include "http/database.h"
+
+#include <apr_shm.h>
+#include <http_core.h>
+#include <http_log.h>
+
+APLOG_USE_MODULE(users);
+
+#define WRITERS_PROCESS "users_writers" /* key of httpd's own pool, which outlives restarts */
+
+static bool has_replica(const server_rec *s)
+{
+    for (; s; s = s->next) {
+        if (users_settings_of(s)->replica) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Not of the configuration's memory: what was noted before a restart counts after it. */
+int users_child_prepare(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
+{
+    apr_pool_t *process = s->process->pool;
+    void *writers = NULL;
+    apr_shm_t *memory;
+    apr_status_t status;
+
+    (void)pconf;
+    (void)plog;
+    (void)ptemp;
+    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG || !has_replica(s)) {
+        return OK;
+    }
+    apr_pool_userdata_get(&writers, WRITERS_PROCESS, process);
+    if (!writers) {
+        status = apr_shm_create(&memory, users_db_shared_size(), NULL, process);
+        if (status != APR_SUCCESS) {
+            ap_log_error(APLOG_MARK, APLOG_EMERG, status, s,
+                         "UsersDBReplica: no shared memory could be had");
+            return !OK;
+        }
+        writers = apr_shm_baseaddr_get(memory);
+        memset(writers, 0, users_db_shared_size());
+        apr_pool_userdata_set(writers, WRITERS_PROCESS, NULL, process); /* copies the key */
+    }
+    return OK;
+}
+
+static users_db_settings settings_for(const server_rec *s)
+{
+    const users_settings *from = users_settings_of(s);
+    void *writers = NULL;
+
+    apr_pool_userdata_get(&writers, WRITERS_PROCESS, s->process->pool);
+    return (users_db_settings){.conninfo = from->conninfo,
+                               .password = from->password,
+                               .replica = from->replica,
+                               .replica_password = from->replica_password,
+                               .db_keep = from->db_keep,
+                               .db_max = from->db_max,
+                               .db_exptime = from->db_exptime,
+                               .db_acquire_timeout = from->db_acquire_timeout,
+                               .db_connect_timeout = from->db_connect_timeout,
+                               .db_timeout = from->db_timeout,
+                               .request_timeout = from->request_timeout,
+                               .db_prepare = from->db_prepare == USERS_FLAG_ON,
+                               .read_lanes = from->read_lanes,
+                               .replica_lag = from->replica_lag,
+                               .writers = writers};
+}
+
+static bool has_database(const server_rec *s)
+{
+    return users_settings_of(s)->conninfo && users_settings_of(s)->endpoints->nelts;
+}
+
+/* The first server from s on whose database will do for another one's, which may be itself. */
+static const server_rec *first_with_same(const server_rec *s, const users_db_settings *settings)
+{
+    for (;; s = s->next) {
+        if (has_database(s)) {
+            users_db_settings other = settings_for(s);
+
+            if (users_db_is_same(&other, settings)) {
+                return s;
+            }
+        }
+    }
+}
+
+void users_child_open(apr_pool_t *pchild, server_rec *s)
+{
+    users_database_begin(pchild);
+    for (server_rec *each = s; each; each = each->next) {
+        if (has_database(each)) {
+            users_db_settings settings = settings_for(each);
+            const server_rec *first = first_with_same(s, &settings);
+            users_log log = users_database_log(each);
+
+            users_database_set(each, first == each ? users_db_open(pchild, &settings, &log)
+                                                   : users_database_get(first));
+        }
+    }
+}

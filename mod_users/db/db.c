@@ -1,0 +1,63 @@
+#include "db/db.h"
+
+#include "db/route.h"
+#include "db/tokens.h"
+
+#include <apr_strings.h>
+#include <string.h>
+
+bool users_db_is_same(const users_db_settings *a, const users_db_settings *b)
+{
+    return strcmp(a->conninfo, b->conninfo) == 0 && a->db_keep == b->db_keep &&
+           a->db_max == b->db_max && a->db_exptime == b->db_exptime &&
+           a->db_acquire_timeout == b->db_acquire_timeout &&
+           a->db_connect_timeout == b->db_connect_timeout && a->db_timeout == b->db_timeout &&
+           a->db_prepare == b->db_prepare && a->read_lanes == b->read_lanes &&
+           strcmp(a->replica ? a->replica : "", b->replica ? b->replica : "") == 0 &&
+           (!a->replica || a->replica_lag == b->replica_lag);
+}
+
+apr_size_t users_db_shared_size(void)
+{
+    return sizeof(struct users_writers);
+}
+
+static users_db *open_one(apr_pool_t *pool, const users_db_settings *settings, const users_log *log,
+                          const char *name)
+{
+    users_db *db = apr_pcalloc(pool, sizeof(*db));
+
+    db->log = *log;
+    db->settings = settings;
+    db->pool = users_pool_create(pool, &db->log, settings, name);
+    if (settings->read_lanes > 0) {
+        db->tokens = users_combiner_create(pool, settings->read_lanes, users_tokens_find_all, db);
+    }
+    return db->pool ? db : NULL;
+}
+
+/* Half of the time that a request has is the primary's, should it have to be asked, too. */
+static const users_db_settings *replica_settings(apr_pool_t *pool,
+                                                 const users_db_settings *settings)
+{
+    users_db_settings *own = apr_pmemdup(pool, settings, sizeof(*settings));
+
+    own->conninfo = settings->replica;
+    own->password = settings->replica_password;
+    if (own->db_timeout > settings->request_timeout / 2) {
+        own->db_timeout = settings->request_timeout / 2;
+    }
+    return own;
+}
+
+users_db *users_db_open(apr_pool_t *pool, const users_db_settings *settings, const users_log *log)
+{
+    const users_db_settings *own = apr_pmemdup(pool, settings, sizeof(*settings));
+    users_db *db = open_one(pool, own, log, "the database");
+
+    if (db && own->replica) {
+        users_route_add_replica(pool, db,
+                                open_one(pool, replica_settings(pool, own), log, "the replica"));
+    }
+    return db;
+}

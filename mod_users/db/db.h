@@ -1,0 +1,218 @@
+/*
+ * The door to the database: what the folders above may know of it. They see neither connections nor
+ * statements, nor whether a primary or its replica answers. Knows nothing of httpd.
+ */
+#ifndef USERS_DB_DB_H
+#define USERS_DB_DB_H
+
+#include "core/credential.h"
+#include "db/log.h"
+
+#include <apr_pools.h>
+#include <apr_tables.h>
+#include <apr_time.h>
+#include <jansson.h>
+#include <stdbool.h>
+
+/*
+ * What a connection string says for a keyword, in memory of pool; *value is NULL where it does not
+ * name it. False where it can't be read.
+ */
+bool users_conninfo_read(const char *conninfo, const char *keyword, apr_pool_t *pool,
+                         const char **value);
+
+/* A database and how to use it; what must outlive it is not copied. */
+typedef struct {
+    const char *conninfo;
+    const char *password;                   /* instead of conninfo's; NULL: none */
+    const char *replica;                    /* conninfo of a replica; NULL: there is none */
+    const char *replica_password;           /* as password */
+    int db_keep;                            /* idle connections */
+    int db_max;                             /* connections */
+    apr_interval_time_t db_exptime;         /* of an idle connection */
+    apr_interval_time_t db_acquire_timeout; /* of a request for a connection */
+    apr_interval_time_t db_connect_timeout; /* of a host */
+    apr_interval_time_t db_timeout;         /* of a statement */
+    apr_interval_time_t request_timeout;    /* of all statements of a request */
+    bool db_prepare;                        /* prepared statements and settings of a session */
+    int read_lanes;                  /* queries in flight that concurrent reads share; 0: none */
+    apr_interval_time_t replica_lag; /* how old a replica's answer may be */
+    struct users_writers
+        *writers; /* users_db_shared_size() octets, zero at first; NULL: no replica */
+} users_db_settings;
+
+typedef struct users_db users_db;
+
+/* Memory that all processes with the same database share. */
+apr_size_t users_db_shared_size(void);
+
+/* Are these settings of the same database, so that one users_db will do for both? */
+bool users_db_is_same(const users_db_settings *a, const users_db_settings *b);
+
+/*
+ * The database of these settings, with nothing connected yet, in memory of pool, whose clean-up
+ * closes what is. NULL, with a line in the log, where memory or a lock could not be had.
+ */
+users_db *users_db_open(apr_pool_t *pool, const users_db_settings *settings, const users_log *log);
+
+/* One request's use of a database. */
+typedef struct {
+    users_db *db;             /* NULL: it could not be opened, and every function fails */
+    apr_pool_t *pool;         /* what functions return lives as long as this */
+    apr_interval_time_t left; /* of the time that all its statements may take together */
+    users_log log;
+} users_db_call;
+
+/* What came of a function. */
+typedef enum {
+    USERS_OUTCOME_DONE,
+    USERS_OUTCOME_UNAVAILABLE, /* nothing was done; trying again may help */
+    USERS_OUTCOME_LATE,        /* a look-up did not end in time */
+    USERS_OUTCOME_UNKNOWN,     /* a change was made or not: nobody could tell in time */
+    USERS_OUTCOME_REFUSED,     /* a value of the request is out of range; nothing was done */
+    USERS_OUTCOME_FAILED       /* anything else; it is in the log */
+} users_outcome;
+
+/* Look-ups */
+
+/* Who owns a credential, and what a look-up brings along. */
+typedef struct {
+    apr_int64_t application; /* 0: none, as for API credentials */
+    apr_int64_t user;        /* 0: none, as for a client-credentials token */
+    const char *scopes;      /* what it may do; a look-up of API credentials leaves it NULL */
+    bool suspended;
+    const char *document; /* the account as GET answers; NULL where not asked for or no user */
+    apr_size_t document_length;
+} users_principal;
+
+/* How a secret is stored: as a digest or as a hash. */
+typedef struct {
+    const unsigned char *digest;     /* SHA-256, USERS_DIGEST_LENGTH octets */
+    const unsigned char *old_digest; /* the same of a second one that is right, too; NULL: none */
+    const char *hash;                /* as apr_password_validate() knows it */
+} users_secret;
+
+/* An OAuth client. */
+typedef struct {
+    apr_int64_t id;
+    const char *scopes;         /* what it holds */
+    const char *default_scopes; /* what it gets where it asks for none */
+} users_application;
+
+/* What a request has to know of whom it is for. */
+typedef enum {
+    USERS_KNOW_OWNER,   /* who that is */
+    USERS_KNOW_ACCOUNT, /* and the account's document, as it is now */
+    USERS_KNOW_RECENT   /* and the document, as it was a moment ago: a replica may answer */
+} users_knowledge;
+
+/* The live token of this digest. *found is false where there is none. */
+users_outcome users_db_find_token(users_db_call *call,
+                                  const unsigned char digest[USERS_DIGEST_LENGTH],
+                                  users_knowledge wanted, bool *found, users_principal *principal);
+
+/*
+ * The live API credentials of this user name, whose secret is the caller's to judge. Where there
+ * are none it is somebody's hash, if anybody has one, to be compared with in vain: the time that an
+ * answer takes must not tell whether there is the name. A replica's answer counts only where
+ * is_known(context, secret): a password that would have to be hashed, or is wrong, is one that a
+ * replica does not know.
+ */
+users_outcome users_db_find_credential(users_db_call *call, const char *name,
+                                       users_knowledge wanted,
+                                       bool (*is_known)(void *context, const users_secret *secret),
+                                       void *context, bool *found, users_principal *principal,
+                                       users_secret *secret);
+
+/* A user whose token another module has verified. */
+typedef struct {
+    const char *client_id; /* of the application that such tokens belong to */
+    const char *user;      /* external_id or id of its account; NULL: none */
+    bool is_id;            /* which of the two */
+} users_external;
+
+/*
+ * *found is false where there is no such application; without such an account the principal has no
+ * user. Its scopes are NULL.
+ */
+users_outcome users_db_find_external(users_db_call *call, const users_external *external,
+                                     users_knowledge wanted, bool *found,
+                                     users_principal *principal);
+
+/* The live application of this client_id, as users_db_find_credential(). */
+users_outcome users_db_find_application(users_db_call *call, const char *client_id, bool *found,
+                                        users_application *application, users_secret *secret);
+
+/* What RFC 7662 section 2.2 lists of a token, as JSON; *document is NULL where it is not active. */
+users_outcome users_db_introspect_token(users_db_call *call,
+                                        const unsigned char digest[USERS_DIGEST_LENGTH],
+                                        const char **document);
+
+/*
+ * Changes: each is made once, and its outcome is found out, also where the connection was lost
+ * under it.
+ */
+
+/* What became of an account; the first two bring a document. */
+typedef enum {
+    USERS_CHANGE_DONE,      /* stored */
+    USERS_CHANGE_REPEATED,  /* registration: done before under this idempotency key */
+    USERS_CHANGE_INVALID,   /* faults: nothing was stored */
+    USERS_CHANGE_STALE,     /* If-Match named another state */
+    USERS_CHANGE_ABSENT,    /* the account has gone or was suspended in the meantime */
+    USERS_CHANGE_DUPLICATE, /* the provider pair is registered already */
+    USERS_CHANGE_REUSED,    /* the idempotency key came with another payload before */
+    USERS_CHANGE_UNDER_WAY  /* the first request of this idempotency key has not ended */
+} users_change_kind;
+
+typedef struct {
+    users_change_kind kind;
+    json_t *faults; /* array of {"field", "text"}; NULL where there are none */
+    const char
+        *document; /* update: the account as GET answers; registration: without api, labels */
+    apr_size_t document_length;
+    const char *labels; /* registration: JSON */
+} users_change;
+
+/* What a client wants stored. */
+typedef struct {
+    const json_t *fields; /* users_account_read()'s */
+    const char *body;     /* the request as received, which labels are read from */
+    bool store;           /* false: judge only */
+} users_submission;
+
+/* if_match: tags (const char *) of which the present one must be one; NULL: no condition. */
+users_outcome users_db_update_account(users_db_call *call, apr_int64_t user,
+                                      const users_submission *wanted,
+                                      const apr_array_header_t *if_match, users_change *change);
+
+typedef struct {
+    apr_int64_t application;     /* for which the account is made */
+    const char *idempotency_key; /* NULL: none */
+    const char *name;            /* of the API credentials; random: it is that of the change, too */
+    unsigned char digest[USERS_DIGEST_LENGTH]; /* of their secret */
+    const char *default_currency;
+    const char *default_locale;
+    const char *host_name;   /* domain of generated email addresses */
+    bool refuses_duplicates; /* of a provider pair */
+} users_registration;
+
+users_outcome users_db_register_account(users_db_call *call, const users_registration *registration,
+                                        const users_submission *wanted, users_change *change);
+
+/*
+ * Store a token by its digest, valid from now on for a lifetime. user: 0 for the application's own.
+ * *created_at: seconds since 1970, by the database's clock. *issued is false where the application,
+ * its scopes or the account have gone in the meantime. The token must be random: its digest is the
+ * name of the change.
+ */
+users_outcome users_db_issue_token(users_db_call *call, apr_int64_t application, apr_int64_t user,
+                                   const unsigned char digest[USERS_DIGEST_LENGTH],
+                                   const char *scopes, apr_interval_time_t lifetime, bool *issued,
+                                   apr_int64_t *created_at);
+
+/* End a token of an application, if there is it. *foreign: it is another's, and goes on. */
+users_outcome users_db_revoke_token(users_db_call *call, apr_int64_t application,
+                                    const unsigned char digest[USERS_DIGEST_LENGTH], bool *foreign);
+
+#endif

@@ -1,0 +1,48 @@
+/* Statements of the contract (schema users_api). */
+#ifndef USERS_DB_STATEMENT_H
+#define USERS_DB_STATEMENT_H
+
+#include <stdbool.h>
+
+/* Each is a bit of a connection, which knows what is prepared there. */
+typedef enum {
+    USERS_FIND_TOKEN,
+    USERS_FIND_TOKEN_ACCOUNT,
+    USERS_FIND_TOKENS,
+    USERS_FIND_CREDENTIAL,
+    USERS_FIND_CREDENTIAL_ACCOUNT,
+    USERS_FIND_EXTERNAL,
+    USERS_FIND_EXTERNAL_ACCOUNT,
+    USERS_FIND_BY_ID,
+    USERS_FIND_BY_ID_ACCOUNT,
+    USERS_FIND_APPLICATION,
+    USERS_INTROSPECT_TOKEN,
+    USERS_UPDATE_ACCOUNT,
+    USERS_REGISTER_ACCOUNT,
+    USERS_ISSUE_TOKEN,
+    USERS_REVOKE_TOKEN,
+    USERS_LOG_WRITTEN,
+    USERS_LOG_REPLAYED,
+    USERS_STATEMENTS
+} users_statement_number;
+
+_Static_assert(USERS_STATEMENTS <= 32, "an unsigned has no bit for every statement");
+
+#define USERS_PARAMETERS_MAX 11
+
+/* Prepared on a connection when it first runs there, where db_prepare says so. */
+typedef struct {
+    users_statement_number number;
+    const char *name;
+    const char *sql;
+    int parameters; /* USERS_PARAMETERS_MAX at most */
+    bool reads;     /* it changes nothing, so that it may run twice */
+} users_statement;
+
+/* A parameter: text where length is 0 (value then ends in NUL), else that many octets. */
+typedef struct {
+    const char *value; /* NULL: SQL's null */
+    int length;
+} users_parameter;
+
+#endif
