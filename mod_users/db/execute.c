@@ -1,166 +1,219 @@
 #include "db/execute.h"
 
 #include "core/clock.h"
+#include "db/connect.h"
 
-#include <apr_strings.h>
+#include <poll.h>
+#include <string.h>
 
-#define CONFLICT_REPEATS 3                       /* of a statement that the database undid */
-#define FIRST_PAUSE      apr_time_from_msec(10)  /* between two questions what became of */
-#define LONGEST_PAUSE    apr_time_from_msec(250) /* a change; it doubles */
+static const char *const status_names[] = {
+    [USERS_DB_OK] = "done",
+    [USERS_DB_BUSY] = "no connection in time",
+    [USERS_DB_UNREACHABLE] = "no connection",
+    [USERS_DB_LOST] = "connection lost",
+    [USERS_DB_TIMEOUT] = "deadline exceeded",
+    [USERS_DB_READ_ONLY] = "no changes taken",
+    [USERS_DB_OUTDATED] = "prepared statement lost",
+    [USERS_DB_LATE] = "given up by the server",
+    [USERS_DB_CONFLICT] = "undone in favour of another",
+    [USERS_DB_UNKNOWN] = "outcome unknown",
+    [USERS_DB_INVALID] = "value refused",
+    [USERS_DB_FAILED] = "error",
+};
 
-users_limits users_limits_of(const users_db_call *call, const users_db *db)
+const char *users_db_status_name(users_db_status status)
 {
-    apr_interval_time_t left = db && db->primary ? call->left / 2 : call->left;
-    apr_interval_time_t acquire = db ? db->settings->db_acquire_timeout : 0;
-    apr_time_t now = users_now();
-
-    return (users_limits){now, now + (left < acquire ? left : acquire), now + left};
+    return status_names[status];
 }
 
-void users_limits_spend(users_db_call *call, const users_limits *l)
+/* SQLSTATEs that a value of the request can cause: it is out of range, or no such text. */
+static bool is_value_error(const char *state)
 {
-    call->left -= users_now() - l->began;
+    return strcmp(state, "22003") == 0 || strcmp(state, "22021") == 0 ||
+           strcmp(state, "22P02") == 0 || strcmp(state, "22P05") == 0;
 }
 
-/* Running */
-
-static users_db_status run_once(users_db *db, const users_statement *statement,
-                                const users_parameter *parameters, const users_limits *l,
-                                PGresult **result, bool *was_idle)
+/* A prepared statement has gone (DISCARD ALL), or does not fit a view that was replaced. */
+static bool is_outdated(const char *state)
 {
-    users_connection *connection;
-    users_db_status status = users_pool_acquire(db->pool, l->connection, &connection);
+    return strcmp(state, "26000") == 0 || strcmp(state, "0A000") == 0;
+}
+
+/* The server is a standby, or an administrator lets nothing be changed. */
+static bool is_read_only(const char *state)
+{
+    return strcmp(state, "25006") == 0;
+}
+
+/* It took too long, or waited too long for another transaction: statement_timeout, lock_timeout. */
+static bool is_late(const char *state)
+{
+    return strcmp(state, "57014") == 0 || strcmp(state, "55P03") == 0;
+}
+
+/* A serialization failure or a deadlock. */
+static bool is_conflict(const char *state)
+{
+    return strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0;
+}
+
+static users_db_status status_of(const users_connection *connection,
+                                 const users_statement *statement, const PGresult *result)
+{
+    const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+    const char *message = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+
+    switch (PQresultStatus(result)) {
+    case PGRES_TUPLES_OK:
+    case PGRES_COMMAND_OK:
+        return USERS_DB_OK;
+    default:
+        break;
+    }
+    if (PQstatus(connection->pg) == CONNECTION_BAD || !state || strncmp(state, "08", 2) == 0 ||
+        strncmp(state, "57P0", 4) == 0) {
+        return USERS_DB_LOST;
+    }
+    if (is_late(state)) {
+        return USERS_DB_LATE;
+    }
+    if (is_conflict(state)) {
+        return USERS_DB_CONFLICT;
+    }
+    if (is_read_only(state)) {
+        return USERS_DB_READ_ONLY;
+    }
+    if (is_outdated(state) && !connection->is_second) {
+        return USERS_DB_OUTDATED;
+    }
+    if (is_value_error(state) && !statement->reads) {
+        return USERS_DB_INVALID;
+    }
+    /* the primary message alone: detail and context may quote values of the request */
+    users_log_at(connection->log, USERS_LOG_ERR, 0, "%s refused %s: %s %s", connection->name,
+                 statement->name, state, message ? message : "");
+    return USERS_DB_FAILED;
+}
+
+/* Send what is queued and read the one result, by poll(): libpq's own waits know no deadline. */
+static users_db_status finish(users_connection *connection, const users_statement *statement,
+                              apr_time_t deadline, PGresult **result)
+{
+    PGconn *pg = connection->pg;
+    PGresult *next;
 
     *result = NULL;
-    *was_idle = false;
-    if (status == USERS_DB_OK) {
-        *was_idle = users_connection_was_idle(connection);
-        status = users_connection_run(connection, statement, parameters, l->end, result);
-        users_connection_release(connection);
-    }
-    return status;
-}
-
-/*
- * A connection that lay idle can have died unnoticed: then a read runs once more. The loss has
- * closed its idle siblings, so that is on a fresh one. What the database undid in favour of another
- * transaction runs again, a few times.
- */
-users_db_status users_run(users_db *db, const users_statement *statement,
-                          const users_parameter *parameters, const users_limits *l,
-                          PGresult **result)
-{
-    bool was_idle;
-    users_db_status status = run_once(db, statement, parameters, l, result, &was_idle);
-
-    if (status == USERS_DB_LOST && was_idle && statement->reads) {
-        status = run_once(db, statement, parameters, l, result, &was_idle);
-    }
-    for (int i = 0; status == USERS_DB_CONFLICT && i < CONFLICT_REPEATS; i++) {
-        if (users_now() < l->end) {
-            users_limits again = {.connection = l->end, .end = l->end};
-
-            status = run_once(db, statement, parameters, &again, result, &was_idle);
-        }
-    }
-    return status;
-}
-
-/*
- * Find out what became of a change that was not heard of, by repeating it: the functions of the
- * contract make a change of one name once, and tell a repeat what came of it. The repeat itself
- * can get lost, find no server, or wait in vain for the first try, which goes on: none of that
- * tells of the first try, and so the question is put until the time is over.
- */
-static users_db_status settle(users_db *db, const users_statement *statement,
-                              const users_parameter *parameters, apr_time_t end, PGresult **result)
-{
-    apr_interval_time_t pause = FIRST_PAUSE;
-    users_limits l = {.connection = end, .end = end};
-
     for (;;) {
-        users_db_status status = users_run(db, statement, parameters, &l, result);
+        int unsent = PQflush(pg);
 
-        if (status == USERS_DB_OK || status == USERS_DB_INVALID) {
-            return status;
+        if (unsent < 0) {
+            return USERS_DB_LOST;
         }
-        if (users_now() + pause >= end) {
-            return USERS_DB_UNKNOWN;
+        while (!unsent && !PQisBusy(pg)) {
+            next = PQgetResult(pg);
+            if (!next) {
+                return status_of(connection, statement, *result);
+            }
+            PQclear(*result);
+            *result = next;
         }
-        apr_sleep(pause);
-        pause = 2 * pause < LONGEST_PAUSE ? 2 * pause : LONGEST_PAUSE;
+        if (!users_socket_wait(pg, unsent ? POLLIN | POLLOUT : POLLIN, deadline)) {
+            return USERS_DB_TIMEOUT;
+        }
+        if (!PQconsumeInput(pg)) {
+            return USERS_DB_LOST;
+        }
     }
 }
 
-void users_run_count(const users_db *db, users_db_status status)
+static users_db_status prepare(users_connection *connection, const users_statement *statement,
+                               apr_time_t deadline)
 {
-    if (status == USERS_DB_UNREACHABLE && !db->primary) {
-        users_pool_count_refusal(db->pool);
-    }
-}
+    PGresult *result = NULL;
+    users_db_status status = USERS_DB_LOST;
 
-static apr_status_t clear_result(void *result)
-{
+    if (!connection->settings->db_prepare || connection->prepared & 1u << statement->number) {
+        return USERS_DB_OK;
+    }
+    if (PQsendPrepare(connection->pg, statement->name, statement->sql, 0, NULL)) {
+        status = finish(connection, statement, deadline, &result);
+    }
     PQclear(result);
-    return APR_SUCCESS;
+    if (status == USERS_DB_OK) {
+        connection->prepared |= 1u << statement->number;
+    }
+    return status;
 }
 
-users_db_status users_run_for(users_db_call *call, users_db *db, const users_statement *statement,
-                              const users_parameter *parameters, PGresult **result)
+static users_db_status execute(users_connection *connection, const users_statement *statement,
+                               const users_parameter *parameters, apr_time_t deadline,
+                               PGresult **result)
 {
-    users_limits l = users_limits_of(call, db);
+    const char *values[USERS_PARAMETERS_MAX];
+    int lengths[USERS_PARAMETERS_MAX];
+    int formats[USERS_PARAMETERS_MAX];
+    int sent;
+
+    for (int i = 0; i < statement->parameters; i++) {
+        values[i] = parameters[i].value;
+        lengths[i] = parameters[i].length;
+        formats[i] = parameters[i].length > 0;
+    }
+    if (!connection->settings->db_prepare) {
+        sent = PQsendQueryParams(connection->pg, statement->sql, statement->parameters, NULL,
+                                 values, lengths, formats, 1);
+    } else {
+        sent = PQsendQueryPrepared(connection->pg, statement->name, statement->parameters, values,
+                                   lengths, formats, 1);
+    }
+    return sent ? finish(connection, statement, deadline, result) : USERS_DB_LOST;
+}
+
+static users_db_status attempt(users_connection *connection, const users_statement *statement,
+                               const users_parameter *parameters, apr_time_t deadline,
+                               PGresult **result)
+{
+    users_db_status status = prepare(connection, statement, deadline);
+
+    *result = NULL;
+    if (status == USERS_DB_OK) {
+        status = execute(connection, statement, parameters, deadline, result);
+    }
+    if (status != USERS_DB_OK) {
+        PQclear(*result);
+        *result = NULL;
+    }
+    return status;
+}
+
+users_db_status users_execute(users_connection *connection, const users_statement *statement,
+                              const users_parameter *parameters, apr_time_t deadline,
+                              PGresult **result)
+{
+    apr_time_t until = users_now() + connection->settings->db_timeout;
     users_db_status status;
 
-    *result = NULL;
-    if (!db) {
-        return USERS_DB_FAILED;
+    if (until > deadline) {
+        until = deadline;
     }
-    status = users_run(db, statement, parameters, &l, result);
-    users_limits_spend(call, &l);
-    users_run_count(db, status);
-    apr_pool_cleanup_register(call->pool, *result, clear_result, apr_pool_cleanup_null);
-    users_log_at(&call->log, USERS_LOG_TRACE2, 0, "%s took %" APR_TIME_T_FMT " us: %s",
-                 statement->name, users_now() - l.began, users_db_status_name(status));
+    connection->is_second = false;
+    status = attempt(connection, statement, parameters, until, result);
+    if (status == USERS_DB_READ_ONLY || status == USERS_DB_OUTDATED) {
+        status = users_connection_replace(connection, status == USERS_DB_READ_ONLY, until);
+        if (status == USERS_DB_OK) {
+            status = attempt(connection, statement, parameters, until, result);
+        }
+    }
+    if (status == USERS_DB_OK) {
+        return status;
+    }
+    if (status == USERS_DB_LOST || status == USERS_DB_TIMEOUT) {
+        users_connection_lose(
+            connection); /* a server that lives gives a statement up before we do */
+    } else if (status == USERS_DB_FAILED || status == USERS_DB_READ_ONLY) {
+        users_connection_close(connection); /* its prepared statements may be what is wrong */
+    }
+    users_log_at(connection->log, USERS_LOG_INFO, 0, "%s ended with: %s", statement->name,
+                 status_names[status]);
     return status;
-}
-
-users_db_status users_run_change(users_db_call *call, const users_statement *statement,
-                                 const users_parameter *parameters, PGresult **result,
-                                 bool *settled)
-{
-    users_limits l = users_limits_of(call, call->db);
-    users_db_status status = users_run_for(call, call->db, statement, parameters, result);
-
-    *settled = status == USERS_DB_LOST || status == USERS_DB_TIMEOUT;
-    if (*settled) {
-        status = settle(call->db, statement, parameters, l.end, result);
-        apr_pool_cleanup_register(call->pool, *result, clear_result, apr_pool_cleanup_null);
-        users_log_at(&call->log, USERS_LOG_INFO, 0, "the outcome of %s was not heard, and %s",
-                     statement->name,
-                     status == USERS_DB_UNKNOWN ? "could not be found out in time" : "is settled");
-    }
-    return status;
-}
-
-users_outcome users_outcome_of_change(users_db_status status)
-{
-    switch (status) {
-    case USERS_DB_OK:
-        return USERS_OUTCOME_DONE;
-    case USERS_DB_INVALID:
-        return USERS_OUTCOME_REFUSED;
-    case USERS_DB_UNKNOWN:
-        return USERS_OUTCOME_UNKNOWN;
-    case USERS_DB_OUTDATED:
-    case USERS_DB_FAILED:
-        return USERS_OUTCOME_FAILED;
-    default:
-        return USERS_OUTCOME_UNAVAILABLE;
-    }
-}
-
-users_outcome users_outcome_of_read(users_db_status status)
-{
-    return status == USERS_DB_TIMEOUT || status == USERS_DB_LATE ? USERS_OUTCOME_LATE
-                                                                 : users_outcome_of_change(status);
 }

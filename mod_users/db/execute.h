@@ -1,65 +1,21 @@
-/* Statements on behalf of requests: deadlines and repetition. Knows no SQL. */
+/* One statement on one connection, with a deadline. */
 #ifndef USERS_DB_EXECUTE_H
 #define USERS_DB_EXECUTE_H
 
-#include "db/batch.h"
-#include "db/db.h"
 #include "db/pool.h"
+#include "db/statement.h"
 
-typedef struct users_replica users_replica; /* route.c */
-
-/* A primary, or a replica of one. */
-struct users_db {
-    users_log log; /* of the server, not of a request */
-    users_pool *pool;
-    users_combiner *tokens; /* look-ups that share a trip; NULL: each makes its own */
-    const users_db_settings *settings;
-    users_replica *replica; /* NULL: there is none */
-    users_db *primary;      /* of which this is the replica; NULL: it is none */
-};
+/* In a word or two, for the log. */
+const char *users_db_status_name(users_db_status status);
 
 /*
- * Deadlines (users_now()). A call has so much time left for all statements, waits and repetitions
- * together; what the client takes to send a body is not counted.
+ * Run a statement within db_timeout and before the deadline (users_now()), as a transaction of its
+ * own. On USERS_DB_OK *result is the caller's, to be cleared; otherwise it is NULL. Its columns are
+ * in binary format, and what it did is committed. Where the server takes no changes, or the session
+ * has lost what was prepared, it runs once more, in a fresh one.
  */
-typedef struct {
-    apr_time_t began;
-    apr_time_t connection; /* until then a connection must have been had */
-    apr_time_t end;        /* of everything */
-} users_limits;
-
-/*
- * Those of a statement that begins now, half of what is left for a replica's, lest the primary
- * have no time to be asked after it; and count what it took, when it has ended.
- */
-users_limits users_limits_of(const users_db_call *call, const users_db *db);
-void users_limits_spend(users_db_call *call, const users_limits *l);
-
-/*
- * Run a statement within these limits. On USERS_DB_OK *result is the caller's; otherwise it is
- * NULL.
- */
-users_db_status users_run(users_db *db, const users_statement *statement,
-                          const users_parameter *parameters, const users_limits *l,
-                          PGresult **result);
-
-/* Count a request that the database's absence had refused, whoever made its trip. */
-void users_run_count(const users_db *db, users_db_status status);
-
-/* Run for this request alone: *result lives as long as its call. db: NULL fails. */
-users_db_status users_run_for(users_db_call *call, users_db *db, const users_statement *statement,
-                              const users_parameter *parameters, PGresult **result);
-
-/*
- * The same for a change that can be repeated under its name (sql/contract.sql). *settled: what came
- * of it was not heard at once. USERS_DB_UNKNOWN: nor found out in time.
- */
-users_db_status users_run_change(users_db_call *call, const users_statement *statement,
-                                 const users_parameter *parameters, PGresult **result,
-                                 bool *settled);
-
-/* What a status is to those above: of a look-up, which does no harm, or of a change. */
-users_outcome users_outcome_of_read(users_db_status status);
-users_outcome users_outcome_of_change(users_db_status status);
+users_db_status users_execute(users_connection *connection, const users_statement *statement,
+                              const users_parameter *parameters, apr_time_t deadline,
+                              PGresult **result);
 
 #endif

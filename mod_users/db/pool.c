@@ -29,19 +29,9 @@ struct users_pool {
     apr_pool_t *of_idle;
 };
 
-struct users_connection {
-    users_pool *pool;
-    PGconn *pg; /* NULL until connected, and after a loss */
-    apr_uint32_t host;
-    unsigned generation;
-    unsigned prepared; /* bit n: statement n is prepared here */
-    bool was_idle;
-    bool is_second; /* opened in place of an unfit one, for the same statement */
-};
-
 /* Opening and closing */
 
-static void disconnect(users_connection *connection)
+void users_connection_close(users_connection *connection)
 {
     if (connection->pg) {
         apr_atomic_dec32(&connection->pool->open);
@@ -106,6 +96,9 @@ static apr_status_t construct(void **resource, void *pool, apr_pool_t *unused)
         return APR_ENOMEM;
     }
     connection->pool = pool;
+    connection->settings = connection->pool->settings;
+    connection->log = connection->pool->log;
+    connection->name = connection->pool->name;
     *resource = connection;
     return APR_SUCCESS;
 }
@@ -116,7 +109,7 @@ static apr_status_t destruct(void *resource, void *pool, apr_pool_t *unused)
 
     (void)pool;
     (void)unused;
-    disconnect(connection);
+    users_connection_close(connection);
     free(connection);
     return APR_SUCCESS;
 }
@@ -234,12 +227,11 @@ static unsigned current_generation(users_pool *pool)
     return generation;
 }
 
-/* What killed one connection has killed its idle siblings too: they are closed when next met. */
-static void lose(users_connection *connection)
+void users_connection_lose(users_connection *connection)
 {
     users_pool *pool = connection->pool;
 
-    disconnect(connection);
+    users_connection_close(connection);
     apr_thread_mutex_lock(pool->mutex);
     if (connection->generation == pool->generation) {
         pool->generation++;
@@ -252,7 +244,7 @@ void users_connection_release(users_connection *connection)
     users_pool *pool = connection->pool;
 
     if (connection->pg && PQtransactionStatus(connection->pg) != PQTRANS_IDLE) {
-        disconnect(connection);
+        users_connection_close(connection);
     }
     if (connection->pg) {
         apr_reslist_release(pool->idle, connection);
@@ -282,13 +274,13 @@ static users_db_status borrow(users_pool *pool, apr_time_t deadline, users_conne
     }
     c = *connection = resource;
     if (c->pg && c->generation != current_generation(pool)) {
-        disconnect(c);
+        users_connection_close(c);
     } else if (c->pg && !is_alive(c)) {
-        lose(c);
+        users_connection_lose(c);
     }
     c->was_idle = c->pg != NULL;
     if (!c->pg) {
-        c->generation = current_generation(pool); /* lose() may have raised it */
+        c->generation = current_generation(pool); /* users_connection_lose() may have raised it */
         status = open_connection(c, deadline);
     }
     if (status != USERS_DB_OK) {
@@ -309,240 +301,21 @@ users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
     return status;
 }
 
-void users_pool_count_refusal(users_pool *pool)
-{
-    users_outage_count(pool->outage);
-}
-
-bool users_connection_was_idle(const users_connection *connection)
-{
-    return connection->was_idle;
-}
-
-/* Statements */
-
-static const char *const status_names[] = {
-    [USERS_DB_OK] = "done",
-    [USERS_DB_BUSY] = "no connection in time",
-    [USERS_DB_UNREACHABLE] = "no connection",
-    [USERS_DB_LOST] = "connection lost",
-    [USERS_DB_TIMEOUT] = "deadline exceeded",
-    [USERS_DB_READ_ONLY] = "no changes taken",
-    [USERS_DB_OUTDATED] = "prepared statement lost",
-    [USERS_DB_LATE] = "given up by the server",
-    [USERS_DB_CONFLICT] = "undone in favour of another",
-    [USERS_DB_UNKNOWN] = "outcome unknown",
-    [USERS_DB_INVALID] = "value refused",
-    [USERS_DB_FAILED] = "error",
-};
-
-const char *users_db_status_name(users_db_status status)
-{
-    return status_names[status];
-}
-
-/* SQLSTATEs that a value of the request can cause: it is out of range, or no such text. */
-static bool is_value_error(const char *state)
-{
-    return strcmp(state, "22003") == 0 || strcmp(state, "22021") == 0 ||
-           strcmp(state, "22P02") == 0 || strcmp(state, "22P05") == 0;
-}
-
-/* A prepared statement has gone (DISCARD ALL), or does not fit a view that was replaced. */
-static bool is_outdated(const char *state)
-{
-    return strcmp(state, "26000") == 0 || strcmp(state, "0A000") == 0;
-}
-
-/* The server is a standby, or an administrator lets nothing be changed. */
-static bool is_read_only(const char *state)
-{
-    return strcmp(state, "25006") == 0;
-}
-
-/* It took too long, or waited too long for another transaction: statement_timeout, lock_timeout. */
-static bool is_late(const char *state)
-{
-    return strcmp(state, "57014") == 0 || strcmp(state, "55P03") == 0;
-}
-
-/* A serialization failure or a deadlock. */
-static bool is_conflict(const char *state)
-{
-    return strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0;
-}
-
-static users_db_status status_of(const users_connection *connection,
-                                 const users_statement *statement, const PGresult *result)
-{
-    const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
-    const char *message = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-
-    switch (PQresultStatus(result)) {
-    case PGRES_TUPLES_OK:
-    case PGRES_COMMAND_OK:
-        return USERS_DB_OK;
-    default:
-        break;
-    }
-    if (PQstatus(connection->pg) == CONNECTION_BAD || !state || strncmp(state, "08", 2) == 0 ||
-        strncmp(state, "57P0", 4) == 0) {
-        return USERS_DB_LOST;
-    }
-    if (is_late(state)) {
-        return USERS_DB_LATE;
-    }
-    if (is_conflict(state)) {
-        return USERS_DB_CONFLICT;
-    }
-    if (is_read_only(state)) {
-        return USERS_DB_READ_ONLY;
-    }
-    if (is_outdated(state) && !connection->is_second) {
-        return USERS_DB_OUTDATED;
-    }
-    if (is_value_error(state) && !statement->reads) {
-        return USERS_DB_INVALID;
-    }
-    /* the primary message alone: detail and context may quote values of the request */
-    users_log_at(connection->pool->log, USERS_LOG_ERR, 0, "%s refused %s: %s %s",
-                 connection->pool->name, statement->name, state, message ? message : "");
-    return USERS_DB_FAILED;
-}
-
-/* Send what is queued and read the one result, by poll(): libpq's own waits know no deadline. */
-static users_db_status finish(users_connection *connection, const users_statement *statement,
-                              apr_time_t deadline, PGresult **result)
-{
-    PGconn *pg = connection->pg;
-    PGresult *next;
-
-    *result = NULL;
-    for (;;) {
-        int unsent = PQflush(pg);
-
-        if (unsent < 0) {
-            return USERS_DB_LOST;
-        }
-        while (!unsent && !PQisBusy(pg)) {
-            next = PQgetResult(pg);
-            if (!next) {
-                return status_of(connection, statement, *result);
-            }
-            PQclear(*result);
-            *result = next;
-        }
-        if (!users_socket_wait(pg, unsent ? POLLIN | POLLOUT : POLLIN, deadline)) {
-            return USERS_DB_TIMEOUT;
-        }
-        if (!PQconsumeInput(pg)) {
-            return USERS_DB_LOST;
-        }
-    }
-}
-
-static users_db_status prepare(users_connection *connection, const users_statement *statement,
-                               apr_time_t deadline)
-{
-    PGresult *result = NULL;
-    users_db_status status = USERS_DB_LOST;
-
-    if (!connection->pool->settings->db_prepare || connection->prepared & 1u << statement->number) {
-        return USERS_DB_OK;
-    }
-    if (PQsendPrepare(connection->pg, statement->name, statement->sql, 0, NULL)) {
-        status = finish(connection, statement, deadline, &result);
-    }
-    PQclear(result);
-    if (status == USERS_DB_OK) {
-        connection->prepared |= 1u << statement->number;
-    }
-    return status;
-}
-
-static users_db_status execute(users_connection *connection, const users_statement *statement,
-                               const users_parameter *parameters, apr_time_t deadline,
-                               PGresult **result)
-{
-    const char *values[USERS_PARAMETERS_MAX];
-    int lengths[USERS_PARAMETERS_MAX];
-    int formats[USERS_PARAMETERS_MAX];
-    int sent;
-
-    for (int i = 0; i < statement->parameters; i++) {
-        values[i] = parameters[i].value;
-        lengths[i] = parameters[i].length;
-        formats[i] = parameters[i].length > 0;
-    }
-    if (!connection->pool->settings->db_prepare) {
-        sent = PQsendQueryParams(connection->pg, statement->sql, statement->parameters, NULL,
-                                 values, lengths, formats, 1);
-    } else {
-        sent = PQsendQueryPrepared(connection->pg, statement->name, statement->parameters, values,
-                                   lengths, formats, 1);
-    }
-    return sent ? finish(connection, statement, deadline, result) : USERS_DB_LOST;
-}
-
-static users_db_status attempt(users_connection *connection, const users_statement *statement,
-                               const users_parameter *parameters, apr_time_t deadline,
-                               PGresult **result)
-{
-    users_db_status status = prepare(connection, statement, deadline);
-
-    *result = NULL;
-    if (status == USERS_DB_OK) {
-        status = execute(connection, statement, parameters, deadline, result);
-    }
-    if (status != USERS_DB_OK) {
-        PQclear(*result);
-        *result = NULL;
-    }
-    return status;
-}
-
-/* Open another connection in place of one that was unfit; its siblings will be, too. */
-static users_db_status replace(users_connection *connection, users_db_status unfit,
-                               apr_time_t deadline)
+users_db_status users_connection_replace(users_connection *connection, bool pass_host,
+                                         apr_time_t deadline)
 {
     users_pool *pool = connection->pool;
 
-    if (unfit == USERS_DB_READ_ONLY) {
+    if (pass_host) {
         users_hosts_pass(pool->hosts, connection->host);
     }
-    lose(connection);
+    users_connection_lose(connection);
     connection->generation = current_generation(pool);
     connection->is_second = true;
     return open_connection(connection, deadline);
 }
 
-users_db_status users_connection_run(users_connection *connection, const users_statement *statement,
-                                     const users_parameter *parameters, apr_time_t deadline,
-                                     PGresult **result)
+void users_pool_count_refusal(users_pool *pool)
 {
-    apr_time_t until = users_now() + connection->pool->settings->db_timeout;
-    users_db_status status;
-
-    if (until > deadline) {
-        until = deadline;
-    }
-    connection->is_second = false;
-    status = attempt(connection, statement, parameters, until, result);
-    if (status == USERS_DB_READ_ONLY || status == USERS_DB_OUTDATED) {
-        status = replace(connection, status, until);
-        if (status == USERS_DB_OK) {
-            status = attempt(connection, statement, parameters, until, result);
-        }
-    }
-    if (status == USERS_DB_OK) {
-        return status;
-    }
-    if (status == USERS_DB_LOST || status == USERS_DB_TIMEOUT) {
-        lose(connection); /* a server that lives gives a statement up before we do */
-    } else if (status == USERS_DB_FAILED || status == USERS_DB_READ_ONLY) {
-        disconnect(connection); /* its prepared statements may be what is wrong */
-    }
-    users_log_at(connection->pool->log, USERS_LOG_INFO, 0, "%s ended with: %s", statement->name,
-                 status_names[status]);
-    return status;
+    users_outage_count(pool->outage);
 }

@@ -1,15 +1,13 @@
-/* Connections to one database: acquire, connect, deadline, discard. Knows no statement. */
+/* Connections to one database: borrow, connect, discard. Knows no statement. */
 #ifndef USERS_DB_POOL_H
 #define USERS_DB_POOL_H
 
 #include "db/db.h"
-#include "db/statement.h"
 
 #include <libpq-fe.h>
 #include <stdbool.h>
 
 typedef struct users_pool users_pool;
-typedef struct users_connection users_connection;
 
 typedef enum {
     USERS_DB_OK,
@@ -26,8 +24,18 @@ typedef enum {
     USERS_DB_FAILED       /* any other error: nothing was done, and it is in the log */
 } users_db_status;
 
-/* In a word, for the log. */
-const char *users_db_status_name(users_db_status status);
+typedef struct {
+    users_pool *pool;
+    const users_db_settings *settings; /* the pool's, as are the next two */
+    const users_log *log;
+    const char *name;
+    PGconn *pg; /* NULL until connected, and after a loss */
+    apr_uint32_t host;
+    unsigned generation;
+    unsigned prepared; /* bit n: statement n is prepared here */
+    bool was_idle;
+    bool is_second; /* opened in place of an unfit one, for the same statement */
+} users_connection;
 
 /*
  * The connections of a child to the database of settings, which the log calls by name, none of
@@ -57,17 +65,17 @@ void users_pool_count_refusal(users_pool *pool);
 /* Give it back. One that was lost, or is still in a transaction, is closed instead. */
 void users_connection_release(users_connection *connection);
 
-/*
- * Run a statement within UsersDBTimeout and before the deadline, as a transaction of its own. On
- * USERS_DB_OK *result is the caller's, to be cleared; otherwise it is NULL. Its columns are in
- * binary format, and what it did is committed. Where the server takes no changes, or the session
- * has lost what was prepared, it runs once more, in a fresh one.
- */
-users_db_status users_connection_run(users_connection *connection, const users_statement *statement,
-                                     const users_parameter *parameters, apr_time_t deadline,
-                                     PGresult **result);
+/* After a lost connection all idle ones are closed, too, when next borrowed. */
+void users_connection_lose(users_connection *connection);
 
-/* Was it open before it was borrowed, so that it may have died in the meantime? */
-bool users_connection_was_idle(const users_connection *connection);
+/* Close it, and no other. */
+void users_connection_close(users_connection *connection);
+
+/*
+ * Open another connection in place of one that was unfit, as its siblings will be, too. pass_host:
+ * its host is not the right one, and the next is tried first.
+ */
+users_db_status users_connection_replace(users_connection *connection, bool pass_host,
+                                         apr_time_t deadline);
 
 #endif

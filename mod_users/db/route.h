@@ -5,7 +5,7 @@
 #ifndef USERS_DB_ROUTE_H
 #define USERS_DB_ROUTE_H
 
-#include "db/execute.h"
+#include "db/run.h"
 
 #define USERS_WRITERS_BITS 13
 
