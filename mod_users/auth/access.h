@@ -2,6 +2,7 @@
 #ifndef USERS_AUTH_ACCESS_H
 #define USERS_AUTH_ACCESS_H
 
+#include "core/accept.h"
 #include "core/header.h"
 #include "db/db.h"
 #include "http/refusal.h"

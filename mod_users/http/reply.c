@@ -4,8 +4,11 @@
 #include "core/json.h"
 
 #include <apr_strings.h>
+#include <http_log.h>
 #include <http_protocol.h>
 #include <openssl/evp.h>
+
+APLOG_USE_MODULE(users);
 
 const char *users_reply_tag(const char *document, apr_size_t length, apr_pool_t *pool)
 {
@@ -189,6 +192,8 @@ int users_reply_refusal(request_rec *r, const users_accept *accept, users_refusa
 {
     users_fault fault = {.text = refused.sentence};
 
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE2, 0, r, "refused with %d: %s", refused.status,
+                  refused.sentence ? refused.sentence : "");
     if (refused.status == AP_FILTER_ERROR) {
         return AP_FILTER_ERROR; /* a filter has answered already */
     }
@@ -200,6 +205,8 @@ int users_reply_refusal(request_rec *r, const users_accept *accept, users_refusa
 
 int users_reply_faults(request_rec *r, const users_accept *accept, const apr_array_header_t *faults)
 {
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE2, 0, r, "refused with 422: %d faults, the first is of %s",
+                  faults->nelts, APR_ARRAY_IDX(faults, 0, users_fault).field);
     return send_errors(r, accept, HTTP_UNPROCESSABLE_ENTITY, (const users_fault *)faults->elts,
                        faults->nelts);
 }

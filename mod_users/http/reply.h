@@ -5,8 +5,8 @@
 #ifndef USERS_HTTP_REPLY_H
 #define USERS_HTTP_REPLY_H
 
+#include "core/accept.h"
 #include "core/account.h"
-#include "core/header.h"
 #include "http/refusal.h"
 
 #include <apr_tables.h>

@@ -1,5 +1,5 @@
 /* Accept. */
-#include "core/header.h"
+#include "core/accept.h"
 
 #include "fuzz.h"
 

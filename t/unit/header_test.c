@@ -1,5 +1,7 @@
 #include "core/header.h"
 
+#include "core/accept.h"
+
 #include "unit.h"
 #include <apr_strings.h>
 #include <string.h>
