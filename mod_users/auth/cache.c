@@ -15,13 +15,15 @@ APLOG_USE_MODULE(users);
 
 #define MUTEX_TYPE "users-cache"
 
-struct users_cache {
+typedef struct {
     const ap_socache_provider_t *provider;
     ap_socache_instance_t *instance;
     apr_global_mutex_t *mutex;
     apr_uint32_t failing; /* the log has said that nothing can be kept */
     unsigned char secret[USERS_CACHE_KEY_LENGTH];
-};
+} users_cache;
+
+static users_cache *cache; /* of this configuration; NULL where no setting needs it */
 
 int users_cache_prepare(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 {
@@ -82,15 +84,13 @@ int users_cache_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, se
 
 static apr_status_t close_cache(void *data)
 {
-    server_rec *s = data;
-    struct users_cache *cache = users_settings_of(s)->cache;
-
-    cache->provider->destroy(cache->instance, s);
+    cache->provider->destroy(cache->instance, data);
+    cache = NULL;
     return APR_SUCCESS;
 }
 
 /* Returns what is wrong, or NULL. */
-static const char *open_provider(struct users_cache *cache, const char *setting, server_rec *s,
+static const char *open_provider(users_cache *opened, const char *setting, server_rec *s,
                                  apr_pool_t *pconf, apr_pool_t *ptemp)
 {
     static const struct ap_socache_hints hints = {
@@ -101,10 +101,10 @@ static const char *open_provider(struct users_cache *cache, const char *setting,
     const char *arguments = strchr(setting, ':');
     const char *fault;
 
-    cache->provider = find_provider(setting, ptemp);
+    opened->provider = find_provider(setting, ptemp);
     fault =
-        cache->provider->create(&cache->instance, arguments ? arguments + 1 : NULL, ptemp, pconf);
-    if (!fault && cache->provider->init(cache->instance, "users-cache", &hints, s, pconf) != OK) {
+        opened->provider->create(&opened->instance, arguments ? arguments + 1 : NULL, ptemp, pconf);
+    if (!fault && opened->provider->init(opened->instance, "users-cache", &hints, s, pconf) != OK) {
         fault = "it can't be opened";
     }
     return fault;
@@ -113,37 +113,35 @@ static const char *open_provider(struct users_cache *cache, const char *setting,
 int users_cache_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
     const char *setting = users_settings_of(s)->cache_provider;
-    struct users_cache *cache;
+    users_cache *opened;
     const char *fault = NULL;
 
     (void)plog;
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG || !is_needed(s)) {
         return OK;
     }
-    cache = apr_pcalloc(pconf, sizeof(*cache));
-    if (ap_global_mutex_create(&cache->mutex, NULL, MUTEX_TYPE, NULL, s, pconf, 0) != APR_SUCCESS) {
+    opened = apr_pcalloc(pconf, sizeof(*opened));
+    if (ap_global_mutex_create(&opened->mutex, NULL, MUTEX_TYPE, NULL, s, pconf, 0) !=
+        APR_SUCCESS) {
         return !OK; /* it has logged why */
     }
-    if (RAND_bytes(cache->secret, sizeof(cache->secret)) != 1) {
+    if (RAND_bytes(opened->secret, sizeof(opened->secret)) != 1) {
         fault = "there is no randomness";
     }
     if (!fault) {
-        fault = open_provider(cache, setting, s, pconf, ptemp);
+        fault = open_provider(opened, setting, s, pconf, ptemp);
     }
     if (fault) {
         ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "UsersCache '%s': %s", setting, fault);
         return !OK;
     }
-    for (server_rec *each = s; each; each = each->next) {
-        users_settings_of(each)->cache = cache;
-    }
+    cache = opened;
     apr_pool_cleanup_register(pconf, s, close_cache, apr_pool_cleanup_null);
     return OK;
 }
 
 void users_cache_open(apr_pool_t *pchild, server_rec *s)
 {
-    struct users_cache *cache = users_settings_of(s)->cache;
     const char *file;
     apr_status_t status;
 
@@ -157,18 +155,23 @@ void users_cache_open(apr_pool_t *pchild, server_rec *s)
     }
 }
 
-const unsigned char *users_cache_secret(const request_rec *r)
+const unsigned char *users_cache_secret(void)
 {
-    return users_settings_of(r->server)->cache->secret;
+    return cache->secret;
 }
 
-static bool wants_mutex(const struct users_cache *cache)
+bool users_cache_is_open(void)
+{
+    return cache;
+}
+
+static bool wants_mutex(void)
 {
     return cache->provider->flags & AP_SOCACHE_FLAG_NOTMPSAFE;
 }
 
 /* The log says once that nothing can be kept, and once that it can again. */
-static void note(request_rec *r, struct users_cache *cache, apr_status_t status)
+static void note(request_rec *r, apr_status_t status)
 {
     apr_uint32_t failing = status != APR_SUCCESS;
 
@@ -179,8 +182,7 @@ static void note(request_rec *r, struct users_cache *cache, apr_status_t status)
     }
 }
 
-static bool get(request_rec *r, struct users_cache *cache, const unsigned char *key, void *value,
-                unsigned length)
+static bool get(request_rec *r, const unsigned char *key, void *value, unsigned length)
 {
     unsigned char found[64];
     unsigned found_length = sizeof(found);
@@ -194,28 +196,27 @@ static bool get(request_rec *r, struct users_cache *cache, const unsigned char *
     return good;
 }
 
-static void put(request_rec *r, struct users_cache *cache, const unsigned char *key,
-                const void *value, unsigned length, apr_time_t until)
+static void put(request_rec *r, const unsigned char *key, const void *value, unsigned length,
+                apr_time_t until)
 {
     unsigned char *copy = apr_pmemdup(r->pool, value, length);
 
-    note(r, cache,
-         cache->provider->store(cache->instance, r->server, key, USERS_CACHE_KEY_LENGTH, until,
-                                copy, length, r->pool));
+    note(r, cache->provider->store(cache->instance, r->server, key, USERS_CACHE_KEY_LENGTH, until,
+                                   copy, length, r->pool));
 }
 
 /* False where the mutex is wanted and can't be had: then the cache must not be touched. */
-static bool lock(request_rec *r, struct users_cache *cache, bool wanted)
+static bool lock(request_rec *r, bool wanted)
 {
     apr_status_t status = wanted ? apr_global_mutex_lock(cache->mutex) : APR_SUCCESS;
 
     if (status != APR_SUCCESS) {
-        note(r, cache, status);
+        note(r, status);
     }
     return status == APR_SUCCESS;
 }
 
-static void unlock(const struct users_cache *cache, bool wanted)
+static void unlock(bool wanted)
 {
     if (wanted) {
         apr_global_mutex_unlock(cache->mutex);
@@ -225,12 +226,11 @@ static void unlock(const struct users_cache *cache, bool wanted)
 bool users_cache_get(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH], void *value,
                      unsigned length)
 {
-    struct users_cache *cache = users_settings_of(r->server)->cache;
     bool found = false;
 
-    if (lock(r, cache, wants_mutex(cache))) {
-        found = get(r, cache, key, value, length);
-        unlock(cache, wants_mutex(cache));
+    if (lock(r, wants_mutex())) {
+        found = get(r, key, value, length);
+        unlock(wants_mutex());
     }
     return found;
 }
@@ -238,21 +238,19 @@ bool users_cache_get(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LEN
 void users_cache_put(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH],
                      const void *value, unsigned length, apr_time_t until)
 {
-    struct users_cache *cache = users_settings_of(r->server)->cache;
 
-    if (lock(r, cache, wants_mutex(cache))) {
-        put(r, cache, key, value, length, until);
-        unlock(cache, wants_mutex(cache));
+    if (lock(r, wants_mutex())) {
+        put(r, key, value, length, until);
+        unlock(wants_mutex());
     }
 }
 
 void users_cache_remove(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH])
 {
-    struct users_cache *cache = users_settings_of(r->server)->cache;
 
-    if (lock(r, cache, wants_mutex(cache))) {
+    if (lock(r, wants_mutex())) {
         cache->provider->remove(cache->instance, r->server, key, USERS_CACHE_KEY_LENGTH, r->pool);
-        unlock(cache, wants_mutex(cache));
+        unlock(wants_mutex());
     }
 }
 
@@ -260,16 +258,15 @@ void users_cache_change(request_rec *r, const unsigned char key[USERS_CACHE_KEY_
                         void *value, unsigned length,
                         apr_time_t (*change)(void *value, void *context), void *context)
 {
-    struct users_cache *cache = users_settings_of(r->server)->cache;
-    bool locked = lock(r, cache, true);
+    bool locked = lock(r, true);
     apr_time_t until;
 
-    if (!locked || !get(r, cache, key, value, length)) {
+    if (!locked || !get(r, key, value, length)) {
         memset(value, 0, length);
     }
     until = change(value, context);
     if (locked) {
-        put(r, cache, key, value, length, until);
-        unlock(cache, true);
+        put(r, key, value, length, until);
+        unlock(true);
     }
 }

@@ -23,11 +23,14 @@ int users_cache_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, se
 /* Hook child_init. */
 void users_cache_open(apr_pool_t *pchild, server_rec *s);
 
+/* Is there a cache? Without one nothing below may be called. */
+bool users_cache_is_open(void);
+
 /*
  * An octet string of a server's process that nobody outside of it knows, made anew at each start
  * and restart: a key for what must not be computed elsewhere. USERS_CACHE_KEY_LENGTH octets.
  */
-const unsigned char *users_cache_secret(const request_rec *r);
+const unsigned char *users_cache_secret(void);
 
 /* The value kept under a key, of exactly this many octets. False where there is none. */
 bool users_cache_get(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH], void *value,

@@ -18,16 +18,16 @@ APLOG_USE_MODULE(users);
 #define REST         9                    /* times as long as a wrong password took */
 #define LONGEST_REST apr_time_from_sec(1) /* a child waits for it at its end */
 
-struct users_hashers {
+/* This child's. */
+static struct {
     apr_thread_pool_t *threads;
     apr_thread_mutex_t *mutex; /* guards the state of every comparison */
     apr_uint32_t waiting;      /* requests */
     apr_uint32_t crowd;        /* how many may wait */
-};
+} hashers;                     /* without threads until the child has begun */
 
 /* A password to be compared with a hash. In memory of its request, which waits for it. */
 typedef struct {
-    struct users_hashers *hashers;
     const char *password;
     const char *hash;
     apr_thread_cond_t *computed;
@@ -37,23 +37,20 @@ typedef struct {
 
 void users_hash_open(apr_pool_t *pchild, server_rec *s)
 {
-    struct users_hashers *hashers = apr_pcalloc(pchild, sizeof(*hashers));
     int limit = users_settings_of(s)->hash_slots;
     int threads = 1;
     apr_status_t status;
 
+    memset(&hashers, 0, sizeof(hashers));
     ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
-    hashers->crowd = (apr_uint32_t)(threads / 4 > limit ? threads / 4 : limit);
-    status = apr_thread_mutex_create(&hashers->mutex, APR_THREAD_MUTEX_DEFAULT, pchild);
+    hashers.crowd = (apr_uint32_t)(threads / 4 > limit ? threads / 4 : limit);
+    status = apr_thread_mutex_create(&hashers.mutex, APR_THREAD_MUTEX_DEFAULT, pchild);
     if (status == APR_SUCCESS) {
-        status = apr_thread_pool_create(&hashers->threads, 0, (apr_size_t)limit, pchild);
+        status = apr_thread_pool_create(&hashers.threads, 0, (apr_size_t)limit, pchild);
     }
     if (status != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, status, s, "UsersHashSlots: no threads can be had");
-        return;
-    }
-    for (; s; s = s->next) {
-        users_settings_of(s)->hashers = hashers;
+        hashers.threads = NULL;
     }
 }
 
@@ -76,11 +73,11 @@ static void *APR_THREAD_FUNC compute(apr_thread_t *thread, void *data)
     (void)thread;
     give_way();
     status = apr_password_validate(c->password, c->hash);
-    apr_thread_mutex_lock(c->hashers->mutex);
+    apr_thread_mutex_lock(hashers.mutex);
     c->status = status;
     c->done = true;
     apr_thread_cond_signal(c->computed);
-    apr_thread_mutex_unlock(c->hashers->mutex); /* from here on the comparison may be gone */
+    apr_thread_mutex_unlock(hashers.mutex); /* from here on the comparison may be gone */
     if (status != APR_SUCCESS) {
         rest = REST * (users_now() - began);
         apr_sleep(rest < LONGEST_REST ? rest : LONGEST_REST);
@@ -94,12 +91,12 @@ static bool wait_for_answer(comparison *c, apr_interval_time_t patience)
     apr_interval_time_t left;
     bool done;
 
-    apr_thread_mutex_lock(c->hashers->mutex);
+    apr_thread_mutex_lock(hashers.mutex);
     while (!c->done && (left = deadline - users_now()) > 0) {
-        apr_thread_cond_timedwait(c->computed, c->hashers->mutex, left);
+        apr_thread_cond_timedwait(c->computed, hashers.mutex, left);
     }
     done = c->done;
-    apr_thread_mutex_unlock(c->hashers->mutex);
+    apr_thread_mutex_unlock(hashers.mutex);
     return done;
 }
 
@@ -108,13 +105,13 @@ static bool submit(comparison *c, apr_interval_time_t patience)
 {
     bool done;
 
-    if (apr_thread_pool_push(c->hashers->threads, compute, c, APR_THREAD_TASK_PRIORITY_NORMAL, c) !=
+    if (apr_thread_pool_push(hashers.threads, compute, c, APR_THREAD_TASK_PRIORITY_NORMAL, c) !=
         APR_SUCCESS) {
         return false;
     }
     done = wait_for_answer(c, patience);
     if (!done) {
-        apr_thread_pool_tasks_cancel(c->hashers->threads, c); /* waits for a thread that is at it */
+        apr_thread_pool_tasks_cancel(hashers.threads, c); /* waits for a thread that is at it */
     }
     return done;
 }
@@ -122,18 +119,17 @@ static bool submit(comparison *c, apr_interval_time_t patience)
 bool users_hash_compare(request_rec *r, const char *password, const char *hash, bool *right)
 {
     const users_settings *settings = users_settings_of(r->server);
-    struct users_hashers *hashers = settings->hashers;
     comparison *c = apr_pcalloc(r->pool, sizeof(*c));
     bool done = false;
 
-    *c = (comparison){.hashers = hashers, .password = password, .hash = hash};
-    if (!hashers || apr_thread_cond_create(&c->computed, r->pool) != APR_SUCCESS) {
+    *c = (comparison){.password = password, .hash = hash};
+    if (!hashers.threads || apr_thread_cond_create(&c->computed, r->pool) != APR_SUCCESS) {
         return false;
     }
-    if (apr_atomic_inc32(&hashers->waiting) < hashers->crowd) {
+    if (apr_atomic_inc32(&hashers.waiting) < hashers.crowd) {
         done = submit(c, settings->db_acquire_timeout);
     }
-    apr_atomic_dec32(&hashers->waiting);
+    apr_atomic_dec32(&hashers.waiting);
     *right = c->status == APR_SUCCESS;
     return done && c->status != APR_ENOMEM;
 }

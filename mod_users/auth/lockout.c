@@ -38,8 +38,8 @@ users_refusal users_lockout_begin(request_rec *r, const char *kind, const char *
     const users_settings *settings = users_settings_of(r->server);
 
     attempt->followed = false;
-    attempt->counts =
-        settings->cache && settings->max_failures > 0 && derive_key(r, kind, name, attempt->key);
+    attempt->counts = users_cache_is_open() && settings->max_failures > 0 &&
+                      derive_key(r, kind, name, attempt->key);
     return users_lockout_again(r, attempt);
 }
 

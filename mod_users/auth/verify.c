@@ -17,8 +17,8 @@ static bool derive_key(request_rec *r, const char *hash, const char *given, unsi
     const users_settings *settings = users_settings_of(r->server);
     const char *text = apr_pstrcat(r->pool, hash, "\n", given, NULL);
 
-    return settings->cache && settings->credential_cache > 0 &&
-           HMAC(EVP_sha256(), users_cache_secret(r), USERS_CACHE_KEY_LENGTH,
+    return users_cache_is_open() && settings->credential_cache > 0 &&
+           HMAC(EVP_sha256(), users_cache_secret(), USERS_CACHE_KEY_LENGTH,
                 (const unsigned char *)text, strlen(text), key, NULL) != NULL;
 }
 

@@ -96,9 +96,6 @@ typedef enum {
     setting(const char *, token_scope_variable, "OAUTH2_CLAIM_scope")
 /* clang-format on */
 
-struct users_cache;   /* cache.c */
-struct users_hashers; /* hash.c */
-
 /* A <Location>. */
 typedef struct {
     users_endpoint endpoint;
@@ -114,8 +111,6 @@ typedef struct {
     bool tls;                      /* a TLS module serves this server */
     const char *password;          /* what the program of password=exec: printed; else NULL */
     const char *replica_password;  /* the same of UsersDBReplica */
-    struct users_cache *cache;     /* the process's; NULL where no setting needs it */
-    struct users_hashers *hashers; /* this child's */
 } users_settings;
 
 extern module AP_MODULE_DECLARE_DATA users_module;
