@@ -125,6 +125,7 @@ static users_refusal read_submission(request_rec *r, const users_admission *admi
     json_t *fields;
     users_refusal refused = judge_accept(admission);
 
+    *faults = apr_array_make(r->pool, 2, sizeof(users_fault));
     if (refused.status == OK) {
         refused = read_body(r, patch, &text, &length);
     }
@@ -136,7 +137,6 @@ static users_refusal read_submission(request_rec *r, const users_admission *admi
         return sentence ? users_refuse(HTTP_BAD_REQUEST, sentence)
                         : users_refuse_outcome(r, USERS_OUTCOME_FAILED);
     }
-    *faults = apr_array_make(r->pool, 2, sizeof(users_fault));
     fields = users_account_read(json, patch ? USERS_ACCOUNT_UPDATE : USERS_ACCOUNT_CREATE,
                                 admission->prefer.strict, *faults);
     apr_pool_cleanup_register(r->pool, fields, release_json, apr_pool_cleanup_null);
@@ -327,14 +327,11 @@ static int register_account(request_rec *r, const users_admission *admission)
 
 int users_account_run(request_rec *r)
 {
-    const users_admission *admission;
+    int answer;
+    const users_admission *admission = users_access_enter(r, USERS_HANDLER, &answer);
 
-    if (!r->handler || strcmp(r->handler, USERS_HANDLER) != 0) {
-        return DECLINED;
-    }
-    admission = users_access_admission(r);
     if (!admission) {
-        return users_access_refuse(r);
+        return answer;
     }
     switch (admission->operation) {
     case USERS_SHOW:

@@ -233,14 +233,11 @@ static int reply_options(request_rec *r)
 
 int users_oauth_run(request_rec *r)
 {
-    const users_admission *admission;
+    int answer;
+    const users_admission *admission = users_access_enter(r, USERS_OAUTH_HANDLER, &answer);
 
-    if (!r->handler || strcmp(r->handler, USERS_OAUTH_HANDLER) != 0) {
-        return DECLINED;
-    }
-    admission = users_access_admission(r);
     if (!admission) {
-        return users_access_refuse(r);
+        return answer;
     }
     if (r->method_number == M_POST) { /* section 5.1; reply.c has Cache-Control */
         apr_table_setn(r->err_headers_out, "Pragma", "no-cache");

@@ -204,6 +204,24 @@ void users_access_publish(request_rec *r, const users_principal *principal)
     apr_table_setn(r->subprocess_env, "USERS_SCOPE", principal->scopes);
 }
 
+/* Answer with the refusal; 403 where the hook never saw the request. */
+static int refuse(request_rec *r)
+{
+    const verdict *found = ap_get_module_config(r->request_config, &users_module);
+    users_refusal refused = users_refuse(HTTP_FORBIDDEN, "this is not the way to the API");
+    users_accept accept;
+
+    if (found) {
+        refused = found->refusal;
+        accept = found->admission.accept;
+    } else {
+        accept = users_accept_parse(apr_table_get(r->headers_in, "Accept"), r->pool);
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                      "%s reached %s without its access checker: refused", r->uri, r->handler);
+    }
+    return r->main ? refused.status : users_reply_refusal(r, &accept, refused);
+}
+
 /* What the hook returns after its judgement. undecided: httpd may still refuse what we admit. */
 static int finish(request_rec *r, const verdict *found, bool undecided)
 {
@@ -222,7 +240,7 @@ static int finish(request_rec *r, const verdict *found, bool undecided)
                       found->refusal.status, found->refusal.sentence);
         return found->refusal.status;
     }
-    return users_access_refuse(r) == OK ? DONE : AP_FILTER_ERROR;
+    return refuse(r) == OK ? DONE : AP_FILTER_ERROR;
 }
 
 int users_access_check(request_rec *r)
@@ -250,28 +268,19 @@ int users_access_complete(request_rec *r)
     return finish(r, found, false);
 }
 
-const users_admission *users_access_admission(const request_rec *r)
+const users_admission *users_access_enter(request_rec *r, const char *handler, int *answer)
 {
     const verdict *found = ap_get_module_config(r->request_config, &users_module);
 
-    return found && found->refusal.status == OK ? &found->admission : NULL;
-}
-
-int users_access_refuse(request_rec *r)
-{
-    const verdict *found = ap_get_module_config(r->request_config, &users_module);
-    users_refusal refused = users_refuse(HTTP_FORBIDDEN, "this is not the way to the API");
-    users_accept accept;
-
-    if (found) {
-        refused = found->refusal;
-        accept = found->admission.accept;
-    } else {
-        accept = users_accept_parse(apr_table_get(r->headers_in, "Accept"), r->pool);
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      "%s reached %s without its access checker: refused", r->uri, r->handler);
+    if (!r->handler || strcmp(r->handler, handler) != 0) {
+        *answer = DECLINED;
+        return NULL;
     }
-    return r->main ? refused.status : users_reply_refusal(r, &accept, refused);
+    if (found && found->refusal.status == OK) {
+        return &found->admission;
+    }
+    *answer = refuse(r);
+    return NULL;
 }
 
 bool users_access_permits(const users_principal *principal, const char *scope)

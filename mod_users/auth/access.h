@@ -47,13 +47,12 @@ const char *users_access_allow(const request_rec *r);
 void users_access_publish(request_rec *r, const users_principal *principal);
 
 /*
- * The admission of this very request: not of the one that it was redirected from, nor of one that
- * it is a part of. NULL where the hook did not admit it, or never saw it.
+ * For a handler of this name (r->handler): the admission of this very request, not of the one that
+ * it was redirected from, nor of one that it is a part of. NULL: *answer is what the handler
+ * returns, DECLINED where it is another one's request, or what came of the refusal: the hook's, or
+ * a 403 where the hook never saw the request.
  */
-const users_admission *users_access_admission(const request_rec *r);
-
-/* Answer with the hook's refusal; 403 where it never saw the request. */
-int users_access_refuse(request_rec *r);
+const users_admission *users_access_enter(request_rec *r, const char *handler, int *answer);
 
 /* May the principal do what needs this scope? */
 bool users_access_permits(const users_principal *principal, const char *scope);

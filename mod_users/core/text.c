@@ -31,9 +31,9 @@ size_t users_white_space(users_span text, bool end)
 
 size_t users_optional_white_space(users_span text, bool end)
 {
-    char c = text.length > 0 ? text.start[end ? text.length - 1 : 0] : '\0';
+    const char *at = end ? text.start + text.length - 1 : text.start;
 
-    return c == ' ' || c == '\t';
+    return text.length > 0 && (*at == ' ' || *at == '\t');
 }
 
 users_span users_trim(users_span text, users_space *space)

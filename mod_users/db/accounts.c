@@ -179,11 +179,12 @@ users_outcome users_db_update_account(users_db_call *call, apr_int64_t user,
     };
     PGresult *result;
     bool settled;
-    users_db_status status = USERS_DB_FAILED;
+    users_db_status status;
 
-    if (json && apr_generate_random_bytes(nonce, sizeof(nonce)) == APR_SUCCESS) {
-        status = users_run_change(call, &update_account, parameters, &result, &settled);
+    if (!json || apr_generate_random_bytes(nonce, sizeof(nonce)) != APR_SUCCESS) {
+        return USERS_OUTCOME_FAILED;
     }
+    status = users_run_change(call, &update_account, parameters, &result, &settled);
     users_route_note_change(call, user);
     if (status == USERS_DB_OK) {
         status = decode_change(call, result, change);

@@ -8,6 +8,8 @@
 
 APLOG_USE_MODULE(users);
 
+#define KEY_LENGTH sizeof(void *)
+
 static apr_hash_t *databases; /* users_db by server_rec *; read only once child_init is over */
 
 static void write_to_server(void *context, const char *file, int line, users_log_level level,
@@ -40,14 +42,14 @@ void users_database_begin(apr_pool_t *pchild)
 
 void users_database_set(const server_rec *s, users_db *db)
 {
-    const server_rec **key = apr_pmemdup(apr_hash_pool_get(databases), &s, sizeof(s));
+    const void *key = apr_pmemdup(apr_hash_pool_get(databases), &s, KEY_LENGTH);
 
-    apr_hash_set(databases, key, sizeof(*key), db);
+    apr_hash_set(databases, key, KEY_LENGTH, db);
 }
 
 users_db *users_database_get(const server_rec *s)
 {
-    return databases ? apr_hash_get(databases, &s, sizeof(s)) : NULL;
+    return databases ? apr_hash_get(databases, &s, KEY_LENGTH) : NULL;
 }
 
 users_db_call *users_database_call(request_rec *r)
