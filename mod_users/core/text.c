@@ -31,9 +31,15 @@ size_t users_white_space(users_span text, bool end)
 
 size_t users_optional_white_space(users_span text, bool end)
 {
-    const char *at = end ? text.start + text.length - 1 : text.start;
+    const char *at = text.start;
 
-    return text.length > 0 && (*at == ' ' || *at == '\t');
+    if (!text.length) {
+        return 0;
+    }
+    if (end) {
+        at += text.length - 1;
+    }
+    return *at == ' ' || *at == '\t';
 }
 
 users_span users_trim(users_span text, users_space *space)

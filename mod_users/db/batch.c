@@ -5,159 +5,160 @@
 #include <apr_thread_mutex.h>
 #include <errno.h>
 
-struct users_combiner {
-    int lanes;
-    users_trip *trip;
+struct users_batcher {
+    int limit; /* of queries in flight */
+    users_batch_query *query;
     void *context;
 
-    apr_thread_mutex_t *mutex; /* guards what follows, and each ticket's state */
-    int busy;                  /* lanes under way */
-    users_ticket *first;       /* the queue: empty unless every lane is busy */
-    users_ticket **end;
+    apr_thread_mutex_t *mutex; /* guards what follows, and each waiter's state */
+    int in_flight;             /* queries */
+    users_waiter *first;       /* the queue: empty unless the limit is reached */
+    users_waiter **end;
 };
 
-users_combiner *users_combiner_create(apr_pool_t *pool, int lanes, users_trip *trip, void *context)
+users_batcher *users_batcher_create(apr_pool_t *pool, int limit, users_batch_query *query,
+                                    void *context)
 {
-    users_combiner *combiner = apr_pcalloc(pool, sizeof(*combiner));
+    users_batcher *batcher = apr_pcalloc(pool, sizeof(*batcher));
 
-    combiner->lanes = lanes;
-    combiner->trip = trip;
-    combiner->context = context;
-    combiner->end = &combiner->first;
-    return apr_thread_mutex_create(&combiner->mutex, APR_THREAD_MUTEX_DEFAULT, pool) == APR_SUCCESS
-               ? combiner
+    batcher->limit = limit;
+    batcher->query = query;
+    batcher->context = context;
+    batcher->end = &batcher->first;
+    return apr_thread_mutex_create(&batcher->mutex, APR_THREAD_MUTEX_DEFAULT, pool) == APR_SUCCESS
+               ? batcher
                : NULL;
 }
 
 /* The queue; all of these with the mutex held. */
 
-static void enqueue(users_combiner *combiner, users_ticket *ticket)
+static void enqueue(users_batcher *batcher, users_waiter *waiter)
 {
-    ticket->state = USERS_TICKET_QUEUED;
-    ticket->next = NULL;
-    *combiner->end = ticket;
-    combiner->end = &ticket->next;
+    waiter->state = USERS_WAITER_QUEUED;
+    waiter->next = NULL;
+    *batcher->end = waiter;
+    batcher->end = &waiter->next;
 }
 
-static users_ticket *dequeue(users_combiner *combiner)
+static users_waiter *dequeue(users_batcher *batcher)
 {
-    users_ticket *ticket = combiner->first;
+    users_waiter *waiter = batcher->first;
 
-    if (ticket) {
-        combiner->first = ticket->next;
-        if (!combiner->first) {
-            combiner->end = &combiner->first;
+    if (waiter) {
+        batcher->first = waiter->next;
+        if (!batcher->first) {
+            batcher->end = &batcher->first;
         }
     }
-    return ticket;
+    return waiter;
 }
 
-static void leave_queue(users_combiner *combiner, const users_ticket *ticket)
+static void leave_queue(users_batcher *batcher, const users_waiter *waiter)
 {
-    users_ticket **link = &combiner->first;
+    users_waiter **link = &batcher->first;
 
-    while (*link != ticket) {
+    while (*link != waiter) {
         link = &(*link)->next;
     }
-    *link = ticket->next;
-    if (combiner->end == &ticket->next) {
-        combiner->end = link;
+    *link = waiter->next;
+    if (batcher->end == &waiter->next) {
+        batcher->end = link;
     }
 }
 
-/* Leave the queue unless a trip has taken the ticket, or it is to lead one. */
-static bool give_up(users_combiner *combiner, users_ticket *ticket)
+/* Leave the queue unless a query has taken the waiter, or it is to lead one. */
+static bool give_up(users_batcher *batcher, users_waiter *waiter)
 {
     bool queued;
 
-    apr_thread_mutex_lock(combiner->mutex);
-    queued = ticket->state == USERS_TICKET_QUEUED;
+    apr_thread_mutex_lock(batcher->mutex);
+    queued = waiter->state == USERS_WAITER_QUEUED;
     if (queued) {
-        leave_queue(combiner, ticket);
+        leave_queue(batcher, waiter);
     }
-    apr_thread_mutex_unlock(combiner->mutex);
+    apr_thread_mutex_unlock(batcher->mutex);
     return queued;
 }
 
 /*
- * Wait in the queue until another thread calls: the ticket is answered, or leads the next
- * trip. False where its deadline came first. Once a trip has taken the ticket its end is waited
+ * Wait in the queue until another thread calls: the waiter is answered, or leads the next
+ * query. False where its deadline came first. Once a query has taken the waiter its end is waited
  * for, since it will write to it.
  */
-static bool wait_for_call(users_combiner *combiner, users_ticket *ticket)
+static bool wait_for_call(users_batcher *batcher, users_waiter *waiter)
 {
     int failed;
 
     do { /* again after a signal, and where the time of day, which semaphores go by, was set */
-        apr_time_t end = apr_time_now() + ticket->deadline - users_now();
+        apr_time_t end = apr_time_now() + waiter->deadline - users_now();
         struct timespec until = {.tv_sec = apr_time_sec(end), .tv_nsec = apr_time_usec(end) * 1000};
 
-        failed = sem_timedwait(&ticket->called, &until);
-    } while (failed && (errno == EINTR || users_now() < ticket->deadline));
-    if (failed && give_up(combiner, ticket)) {
+        failed = sem_timedwait(&waiter->called, &until);
+    } while (failed && (errno == EINTR || users_now() < waiter->deadline));
+    if (failed && give_up(batcher, waiter)) {
         return false;
     }
     while (failed) {
-        failed = sem_wait(&ticket->called);
+        failed = sem_wait(&waiter->called);
     }
     return true;
 }
 
-/* Run a trip with this ticket and all that wait; then pass the lane on, or leave it. */
-static void lead(users_combiner *combiner, users_ticket *ticket)
+/* Run a query for this waiter and all that wait; then have the next one begin, if any waits. */
+static void lead(users_batcher *batcher, users_waiter *waiter)
 {
-    users_ticket *tickets[USERS_BATCH_MAX];
-    users_ticket *next;
+    users_waiter *waiters[USERS_BATCH_MAX];
+    users_waiter *next;
     int count = 0;
 
-    tickets[count++] = ticket;
-    apr_thread_mutex_lock(combiner->mutex);
-    while (count < USERS_BATCH_MAX && (next = dequeue(combiner))) {
-        next->state = USERS_TICKET_TAKEN;
-        tickets[count++] = next;
+    waiters[count++] = waiter;
+    apr_thread_mutex_lock(batcher->mutex);
+    while (count < USERS_BATCH_MAX && (next = dequeue(batcher))) {
+        next->state = USERS_WAITER_TAKEN;
+        waiters[count++] = next;
     }
-    apr_thread_mutex_unlock(combiner->mutex);
+    apr_thread_mutex_unlock(batcher->mutex);
 
-    combiner->trip(combiner->context, tickets, count);
+    batcher->query(batcher->context, waiters, count);
 
-    apr_thread_mutex_lock(combiner->mutex);
-    next = dequeue(combiner);
+    apr_thread_mutex_lock(batcher->mutex);
+    next = dequeue(batcher);
     if (next) {
-        next->state = USERS_TICKET_LEADS;
+        next->state = USERS_WAITER_LEADS;
     } else {
-        combiner->busy--;
+        batcher->in_flight--;
     }
-    apr_thread_mutex_unlock(combiner->mutex);
+    apr_thread_mutex_unlock(batcher->mutex);
     if (next) {
         sem_post(&next->called);
     }
     for (int i = 1; i < count; i++) {
-        sem_post(&tickets[i]->called); /* from here on the ticket may be gone */
+        sem_post(&waiters[i]->called); /* from here on the waiter may be gone */
     }
 }
 
-bool users_combine(users_combiner *combiner, users_ticket *ticket)
+bool users_batch_join(users_batcher *batcher, users_waiter *waiter)
 {
     bool leads;
     bool called = true;
 
-    apr_thread_mutex_lock(combiner->mutex);
-    leads = combiner->busy < combiner->lanes;
+    apr_thread_mutex_lock(batcher->mutex);
+    leads = batcher->in_flight < batcher->limit;
     if (leads) {
-        combiner->busy++;
+        batcher->in_flight++;
     } else {
-        sem_init(&ticket->called, 0, 0);
-        enqueue(combiner, ticket);
+        sem_init(&waiter->called, 0, 0);
+        enqueue(batcher, waiter);
     }
-    apr_thread_mutex_unlock(combiner->mutex);
+    apr_thread_mutex_unlock(batcher->mutex);
 
     if (!leads) {
-        called = wait_for_call(combiner, ticket);
-        leads = called && ticket->state == USERS_TICKET_LEADS;
-        sem_destroy(&ticket->called);
+        called = wait_for_call(batcher, waiter);
+        leads = called && waiter->state == USERS_WAITER_LEADS;
+        sem_destroy(&waiter->called);
     }
     if (leads) {
-        lead(combiner, ticket);
+        lead(batcher, waiter);
     }
     return called;
 }

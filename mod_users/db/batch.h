@@ -1,6 +1,6 @@
 /*
- * Concurrent requests share a trip: who finds every lane busy waits in a queue, and whoever
- * gets a lane takes all that wait along. Alone, a request runs at once: there is no timer.
+ * Concurrent requests share a query: those that find as many in flight as may be wait in a queue,
+ * and the next query answers all that wait. Alone, a request runs at once: there is no timer.
  * Knows neither httpd nor SQL.
  */
 #ifndef USERS_DB_BATCH_H
@@ -11,34 +11,35 @@
 #include <semaphore.h>
 #include <stdbool.h>
 
-#define USERS_BATCH_MAX 128 /* tickets of one trip */
+#define USERS_BATCH_MAX 128 /* waiters of one query */
 
-typedef struct users_combiner users_combiner;
+typedef struct users_batcher users_batcher;
 
-/* A request's part in a trip. On its requester's stack; the first three members are his. */
-typedef struct users_ticket {
-    const void *question; /* must outlive users_combine() */
-    void *answer;         /* where the trip writes to */
+/* A request that wants an answer, on its own stack; the first three members are its own. */
+typedef struct users_waiter {
+    const void *question; /* must outlive users_batch_join() */
+    void *answer;         /* where the query writes to */
     apr_time_t deadline;  /* until when it may wait in the queue (users_now()) */
 
-    struct users_ticket *next; /* the rest is the combiner's */
+    struct users_waiter *next; /* the rest is the batcher's */
     sem_t called;
-    enum { USERS_TICKET_QUEUED, USERS_TICKET_TAKEN, USERS_TICKET_LEADS } state;
-} users_ticket;
+    enum { USERS_WAITER_QUEUED, USERS_WAITER_TAKEN, USERS_WAITER_LEADS } state;
+} users_waiter;
 
 /*
- * A trip: answers all tickets before it returns, in bounded time. Runs on the thread of the first
- * one's requester, with no lock held.
+ * Answers all waiters before it returns, in bounded time. Runs on the thread of the first one, with
+ * no lock held.
  */
-typedef void users_trip(void *context, users_ticket **tickets, int count);
+typedef void users_batch_query(void *context, users_waiter **waiters, int count);
 
-/* lanes: how many trips may be under way at once, 1 or more. NULL where no lock could be had. */
-users_combiner *users_combiner_create(apr_pool_t *pool, int lanes, users_trip *trip, void *context);
+/* limit: how many queries may be in flight, 1 or more. NULL where no lock could be had. */
+users_batcher *users_batcher_create(apr_pool_t *pool, int limit, users_batch_query *query,
+                                    void *context);
 
 /*
- * Get a ticket answered, by a trip of this thread or of another one. Returns false where it was
+ * Get a waiter answered, by a query of this thread or of another one. Returns false where it was
  * still in the queue at its deadline: it has then left it, unanswered.
  */
-bool users_combine(users_combiner *combiner, users_ticket *ticket);
+bool users_batch_join(users_batcher *batcher, users_waiter *waiter);
 
 #endif

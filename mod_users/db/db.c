@@ -31,7 +31,7 @@ static users_db *open_one(apr_pool_t *pool, const users_db_settings *settings, c
     db->settings = settings;
     db->pool = users_pool_create(pool, &db->log, settings, name);
     if (settings->read_lanes > 0) {
-        db->tokens = users_combiner_create(pool, settings->read_lanes, users_tokens_find_all, db);
+        db->tokens = users_batcher_create(pool, settings->read_lanes, users_tokens_find_all, db);
     }
     return db->pool ? db : NULL;
 }

@@ -12,7 +12,7 @@ typedef struct users_replica users_replica; /* route.c */
 struct users_db {
     users_log log; /* of the server, not of a request */
     users_pool *pool;
-    users_combiner *tokens; /* look-ups that share a trip; NULL: each makes its own */
+    users_batcher *tokens; /* look-ups that share a query; NULL: each has its own */
     const users_db_settings *settings;
     users_replica *replica; /* NULL: there is none */
     users_db *primary;      /* of which this is the replica; NULL: it is none */
@@ -43,7 +43,7 @@ users_db_status users_run(users_db *db, const users_statement *statement,
                           const users_parameter *parameters, const users_limits *l,
                           PGresult **result);
 
-/* Count a request that the database's absence had refused, whoever made its trip. */
+/* Count a request that the database's absence had refused, whoever ran its query. */
 void users_run_count(const users_db *db, users_db_status status);
 
 /* Run for this request alone: *result lives as long as its call. db: NULL fails. */

@@ -32,7 +32,7 @@ static const users_statement find_tokens = {
     " left join lateral (select * from users_api.account where user_id = t.user_id) a on true",
     1, true};
 
-/* The rows of a shared trip: each request reads its own, and the last one frees them all. */
+/* The rows of a shared query: each request reads its own, and the last one frees them all. */
 typedef struct {
     PGresult *result;
     apr_uint32_t readers;
@@ -48,40 +48,40 @@ static apr_status_t leave_rows(void *data)
     return APR_SUCCESS;
 }
 
-/* What a request asks a shared trip. */
+/* What a request asks a shared query. */
 typedef struct {
     const unsigned char *digest;
-    apr_time_t end; /* until when the trip must have ended */
+    apr_time_t end; /* until when the query must have ended */
 } token_question;
 
-/* What a shared trip brought for one token. */
+/* What a shared query brought for one token. */
 typedef struct {
     users_db_status status;
-    bool alone;        /* it failed, perhaps by another's fault: to be tried without company */
+    bool alone;        /* it failed, perhaps by another's fault: to be tried alone */
     shared_rows *rows; /* NULL: there is no such token */
     int row;
 } token_answer;
 
-static const token_question *question_of(const users_ticket *ticket)
+static const token_question *question_of(const users_waiter *waiter)
 {
-    return ticket->question;
+    return waiter->question;
 }
 
-/* Who leads has waited the longest, unless some come from a trip that got no connection. */
-static users_limits limits_of_trip(users_ticket **tickets, int count)
+/* Who leads has waited the longest, unless some come from a query that got no connection. */
+static users_limits limits_of_query(users_waiter **waiters, int count)
 {
-    users_limits l = {.connection = tickets[0]->deadline, .end = question_of(tickets[0])->end};
+    users_limits l = {.connection = waiters[0]->deadline, .end = question_of(waiters[0])->end};
 
     for (int i = 1; i < count; i++) {
-        if (question_of(tickets[i])->end < l.end) {
-            l.end = question_of(tickets[i])->end;
+        if (question_of(waiters[i])->end < l.end) {
+            l.end = question_of(waiters[i])->end;
         }
     }
     return l;
 }
 
 /* The digests as an array in PostgreSQL's binary format (array_recv). Returns its octets. */
-static int pack_digests(users_ticket **tickets, int count, char *array)
+static int pack_digests(users_waiter **waiters, int count, char *array)
 {
     apr_uint32_t header[] = {htonl(1), 0, htonl(17), htonl((apr_uint32_t)count), htonl(1)};
     apr_uint32_t length = htonl(USERS_DIGEST_LENGTH);
@@ -90,14 +90,14 @@ static int pack_digests(users_ticket **tickets, int count, char *array)
     memcpy(array, header, sizeof(header)); /* dimensions, no nulls, bytea, size, lower bound */
     for (int i = 0; i < count; i++) {
         memcpy(end, &length, sizeof(length));
-        memcpy(end + sizeof(length), question_of(tickets[i])->digest, USERS_DIGEST_LENGTH);
+        memcpy(end + sizeof(length), question_of(waiters[i])->digest, USERS_DIGEST_LENGTH);
         end += sizeof(length) + USERS_DIGEST_LENGTH;
     }
     return (int)(end - array);
 }
 
-/* Give each ticket its row; those without one found no token. Takes the result over. */
-static users_db_status hand_out(PGresult *result, users_ticket **tickets)
+/* Give each waiter its row; those without one found no token. Takes the result over. */
+static users_db_status hand_out(PGresult *result, users_waiter **waiters)
 {
     int found = PQntuples(result);
     shared_rows *rows = found > 0 ? PQresultAlloc(result, sizeof(*rows)) : NULL;
@@ -108,7 +108,7 @@ static users_db_status hand_out(PGresult *result, users_ticket **tickets)
     }
     *rows = (shared_rows){.result = result};
     for (int row = 0; row < found; row++) {
-        token_answer *answer = tickets[users_int8_at(result, row, 5) - 1]->answer;
+        token_answer *answer = waiters[users_int8_at(result, row, 5) - 1]->answer;
 
         rows->readers += !answer->rows;
         answer->rows = rows;
@@ -117,12 +117,12 @@ static users_db_status hand_out(PGresult *result, users_ticket **tickets)
     return USERS_DB_OK;
 }
 
-/* A users_trip; context: the users_db. */
-void users_tokens_find_all(void *context, users_ticket **tickets, int count)
+/* A users_batch_query; context: the users_db. */
+void users_tokens_find_all(void *context, users_waiter **waiters, int count)
 {
     char array[5 * 4 + USERS_BATCH_MAX * (4 + USERS_DIGEST_LENGTH)];
-    users_parameter parameters[] = {{array, pack_digests(tickets, count, array)}};
-    users_limits l = limits_of_trip(tickets, count);
+    users_parameter parameters[] = {{array, pack_digests(waiters, count, array)}};
+    users_limits l = limits_of_query(waiters, count);
     const users_db *db = context;
     apr_time_t began = users_now();
     PGresult *result;
@@ -133,13 +133,13 @@ void users_tokens_find_all(void *context, users_ticket **tickets, int count)
                  users_now() - began, users_db_status_name(status));
 
     for (int i = 0; i < count; i++) {
-        *(token_answer *)tickets[i]->answer = (token_answer){.status = USERS_DB_OK};
+        *(token_answer *)waiters[i]->answer = (token_answer){.status = USERS_DB_OK};
     }
     if (status == USERS_DB_OK) {
-        status = hand_out(result, tickets);
+        status = hand_out(result, waiters);
     }
     for (int i = 0; i < count; i++) {
-        token_answer *answer = tickets[i]->answer;
+        token_answer *answer = waiters[i]->answer;
 
         answer->status = status;
         answer->alone = status == USERS_DB_FAILED && count > 1;
@@ -173,13 +173,14 @@ static users_db_status find_together(users_db_call *call, users_db *db, const to
     users_limits limits = users_limits_of(call, db);
     token_question question = {l->digest, limits.end};
     token_answer answer = {.status = USERS_DB_BUSY};
-    users_ticket ticket = {.question = &question, .answer = &answer, .deadline = limits.connection};
+    users_waiter waiter = {.question = &question, .answer = &answer, .deadline = limits.connection};
     bool answered;
 
-    /* a trip ends at the deadline of who leads it; others may have time left for another one */
+    /* a query ends at the deadline of its first waiter; others may have time left for another one
+     */
     do {
-        answered = users_combine(db->tokens, &ticket);
-    } while (answered && answer.status == USERS_DB_BUSY && users_now() < ticket.deadline);
+        answered = users_batch_join(db->tokens, &waiter);
+    } while (answered && answer.status == USERS_DB_BUSY && users_now() < waiter.deadline);
     users_limits_spend(call, &limits);
     if (answer.alone) {
         return find_alone(call, db, l);

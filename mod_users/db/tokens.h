@@ -5,6 +5,6 @@
 #include "db/batch.h"
 
 /* A query for the tokens of all that wait for it; context: the users_db. */
-users_trip users_tokens_find_all;
+users_batch_query users_tokens_find_all;
 
 #endif
