@@ -4,8 +4,11 @@
 #include "config/settings.h"
 
 #include <apr_strings.h>
+#include <http_log.h>
 #include <openssl/crypto.h>
 #include <openssl/hmac.h>
+
+APLOG_USE_MODULE(users);
 
 /*
  * That a password has this hash stays true, so it may be remembered. The key is computed with
@@ -39,6 +42,7 @@ static users_refusal compute_hash(request_rec *r, users_attempt *attempt, const 
 {
     bool right;
 
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE3, 0, r, "the password has to be hashed");
     if (!users_hash_compare(r, given, hash, &right)) {
         return users_refuse_for_now(r, HTTP_SERVICE_UNAVAILABLE,
                                     "too many passwords are being verified at the moment", 1);
@@ -57,6 +61,7 @@ static users_refusal recall_hash(request_rec *r, users_attempt *attempt, const c
     users_refusal refused;
 
     if (has_key && is_remembered(r, key)) {
+        ap_log_rerror(APLOG_MARK, APLOG_TRACE3, 0, r, "the password was verified before");
         return users_pass();
     }
     refused = compute_hash(r, attempt, given, hash);
