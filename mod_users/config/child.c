@@ -2,14 +2,15 @@
 
 #include "config/settings.h"
 #include "http/database.h"
+#include "http/process.h"
 
-#include <apr_shm.h>
 #include <http_core.h>
 #include <http_log.h>
 
 APLOG_USE_MODULE(users);
 
-#define WRITERS_PROCESS "users_writers" /* key of httpd's own pool, which outlives restarts */
+/* The process's, for changes through any server; NULL where none has a replica. */
+static struct users_writers *writers;
 
 static bool has_replica(const server_rec *s)
 {
@@ -21,31 +22,20 @@ static bool has_replica(const server_rec *s)
     return false;
 }
 
-/* Not of the configuration's memory: what was noted before a restart counts after it. */
 int users_child_prepare(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
-    apr_pool_t *process = s->process->pool;
-    void *writers = NULL;
-    apr_shm_t *memory;
-    apr_status_t status;
-
     (void)pconf;
     (void)plog;
     (void)ptemp;
+    writers = NULL;
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG || !has_replica(s)) {
         return OK;
     }
-    apr_pool_userdata_get(&writers, WRITERS_PROCESS, process);
+    writers = users_process_shared(s, "writers 2", users_db_shared_size());
     if (!writers) {
-        status = apr_shm_create(&memory, users_db_shared_size(), NULL, process);
-        if (status != APR_SUCCESS) {
-            ap_log_error(APLOG_MARK, APLOG_EMERG, status, s,
-                         "UsersDBReplica: no shared memory could be had");
-            return !OK;
-        }
-        writers = apr_shm_baseaddr_get(memory);
-        memset(writers, 0, users_db_shared_size());
-        apr_pool_userdata_set(writers, WRITERS_PROCESS, NULL, process); /* copies the key */
+        ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
+                     "UsersDBReplica: no shared memory could be had");
+        return !OK;
     }
     return OK;
 }
@@ -53,9 +43,7 @@ int users_child_prepare(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
 static users_db_settings settings_for(const server_rec *s)
 {
     const users_settings *from = users_settings_of(s);
-    void *writers = NULL;
 
-    apr_pool_userdata_get(&writers, WRITERS_PROCESS, s->process->pool);
     return (users_db_settings){.conninfo = from->conninfo,
                                .password = from->password,
                                .replica = from->replica,

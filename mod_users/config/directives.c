@@ -10,7 +10,6 @@
 #include <apr_fnmatch.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
-#include <apr_uri.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -18,47 +17,6 @@
 #define DAY               (24 * 60 * 60)
 #define BODY_LIMIT        (16 * 1024 * 1024)
 #define FAILURES_LIMIT    1000000
-
-/* Creation and merging */
-
-void *users_settings_create(apr_pool_t *pool, server_rec *s)
-{
-    users_settings *settings = apr_pcalloc(pool, sizeof(*settings));
-
-    (void)s;
-    settings->endpoints = apr_array_make(pool, 1, sizeof(users_location));
-    return settings;
-}
-
-void *users_settings_merge(apr_pool_t *pool, void *base, void *add)
-{
-    const users_settings *from = base;
-    const users_settings *over = add;
-    users_settings *merged = apr_pcalloc(pool, sizeof(*merged));
-
-#define MERGE(type, name, fallback) merged->name = over->name ? over->name : from->name;
-    USERS_SETTINGS(MERGE)
-#undef MERGE
-    if (over->conninfo) {
-        merged->replica = over->replica; /* base's is the replica of another database */
-    }
-    merged->endpoints = apr_array_append(pool, from->endpoints, over->endpoints);
-    return merged;
-}
-
-void *users_location_create(apr_pool_t *pool, char *path)
-{
-    (void)path;
-    return apr_pcalloc(pool, sizeof(users_location));
-}
-
-void *users_location_merge(apr_pool_t *pool, void *base, void *add)
-{
-    const users_location *over = add;
-
-    (void)pool;
-    return over->endpoint ? add : base;
-}
 
 /* Setters: each returns NULL, or what is wrong, beginning with the directive's name. */
 
@@ -215,15 +173,10 @@ static const char *set_variable(cmd_parms *cmd, void *location, const char *valu
     return NULL;
 }
 
-/* What clients know the server by: RFC 8414 section 2, but that a test may do without TLS. */
 static const char *set_issuer(cmd_parms *cmd, void *location, const char *value)
 {
-    apr_uri_t uri;
-
     (void)location;
-    if (apr_uri_parse(cmd->pool, value, &uri) != APR_SUCCESS || !uri.scheme || !uri.hostname ||
-        (strcmp(uri.scheme, "https") != 0 && strcmp(uri.scheme, "http") != 0) || uri.user ||
-        strpbrk(value, " \"\\?#") || value[strlen(value) - 1] == '/') {
+    if (!users_url_can_be_issuer(value, cmd->pool)) {
         return invalid(cmd, value,
                        "a URL without user, query, fragment and final slash, such as "
                        "https://panel.example.com");

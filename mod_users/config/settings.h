@@ -115,6 +115,12 @@ typedef struct {
 
 extern module AP_MODULE_DECLARE_DATA users_module;
 
+/* The module record's create and merge functions. */
+void *users_settings_create(apr_pool_t *pool, server_rec *s);
+void *users_settings_merge(apr_pool_t *pool, void *base, void *add);
+void *users_location_create(apr_pool_t *pool, char *path);
+void *users_location_merge(apr_pool_t *pool, void *base, void *add);
+
 static inline users_settings *users_settings_of(const server_rec *s)
 {
     return ap_get_module_config(s->module_config, &users_module);

@@ -35,6 +35,15 @@ const users_location *users_next_endpoint(const users_settings *settings, users_
     return NULL;
 }
 
+bool users_url_can_be_issuer(const char *url, apr_pool_t *pool)
+{
+    apr_uri_t uri;
+
+    return apr_uri_parse(pool, url, &uri) == APR_SUCCESS && uri.scheme && uri.hostname &&
+           (strcmp(uri.scheme, "https") == 0 || strcmp(uri.scheme, "http") == 0) && !uri.user &&
+           !strpbrk(url, " \"\\?#") && url[strlen(url) - 1] != '/';
+}
+
 const char *users_url_issuer(request_rec *r)
 {
     const char *issuer = users_settings_of(r->server)->issuer;

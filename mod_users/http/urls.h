@@ -19,6 +19,9 @@ bool users_url_is_metadata(const char *path);
 const users_location *users_next_endpoint(const users_settings *settings, users_endpoint kind,
                                           int *index);
 
+/* What clients may know the server by: RFC 8414 section 2, but that a test may do without TLS. */
+bool users_url_can_be_issuer(const char *url, apr_pool_t *pool);
+
 /* What the URLs of this server begin with, in memory of the request. */
 const char *users_url_issuer(request_rec *r);
 
