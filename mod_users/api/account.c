@@ -179,7 +179,7 @@ static int reply_updated(request_rec *r, const users_admission *admission,
                          const users_change *change)
 {
     bool readable = users_access_permits(&admission->principal, USERS_SCOPE_READ);
-    const char *tag = /* without one, what was made is still told */
+    const char *tag = /* without one the answer is still right */
         readable ? users_reply_tag(change->document, change->document_length, r->pool) : NULL;
 
     set_preferences(r, &admission->prefer, admission->prefer.minimal);

@@ -45,7 +45,7 @@ typedef enum { USERS_FLAG_UNSET, USERS_FLAG_ON, USERS_FLAG_OFF } users_flag;
 typedef enum {
     USERS_TOKENS_UNSET,
     USERS_TOKENS_DATABASE,   /* tokens are the database's, API credentials too */
-    USERS_TOKENS_ENVIRONMENT /* another module has verified them, and tells by variables */
+    USERS_TOKENS_ENVIRONMENT /* another module has verified them and set variables */
 } users_token_source;
 
 typedef enum {

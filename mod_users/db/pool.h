@@ -19,9 +19,9 @@ typedef enum {
     USERS_DB_OUTDATED,    /* the session has lost what was prepared: nothing was done */
     USERS_DB_LATE,        /* the server gave the statement up: nothing was done */
     USERS_DB_CONFLICT,    /* undone in favour of another transaction: it can be tried again */
-    USERS_DB_UNKNOWN,     /* a change (store.h) that was made or not: nobody can tell in time */
-    USERS_DB_INVALID,     /* the database refused a value (SQLSTATE class 22): nothing was done */
-    USERS_DB_FAILED       /* any other error: nothing was done, and it is in the log */
+    USERS_DB_UNKNOWN, /* a change (run.h) that was made or not: that was not found out in time */
+    USERS_DB_INVALID, /* the database refused a value (SQLSTATE class 22): nothing was done */
+    USERS_DB_FAILED   /* any other error: nothing was done, and it is in the log */
 } users_db_status;
 
 typedef struct {
@@ -59,7 +59,7 @@ users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
  */
 bool users_pool_is_away(users_pool *pool);
 
-/* A request was refused because of USERS_DB_UNREACHABLE: the log tells how many were. */
+/* A request was refused because of USERS_DB_UNREACHABLE: the log says how many were. */
 void users_pool_count_refusal(users_pool *pool);
 
 /* Give it back. One that was lost, or is still in a transaction, is closed instead. */

@@ -68,9 +68,9 @@ users_db_status users_run(users_db *db, const users_statement *statement,
 
 /*
  * Find out what became of a change that was not heard of, by repeating it: the functions of the
- * contract make a change of one name once, and tell a repeat what came of it. The repeat itself
- * can get lost, find no server, or wait in vain for the first try, which goes on: none of that
- * tells of the first try, and so the question is put until the time is over.
+ * contract make a change of one name once, and answer a repeat as they answered the first. The
+ * repeat itself can get lost, find no server, or wait in vain for the first try, which goes on:
+ * none of that says anything about the first, so it is repeated until the time is over.
  */
 static users_db_status settle(users_db *db, const users_statement *statement,
                               const users_parameter *parameters, apr_time_t end, PGresult **result)
