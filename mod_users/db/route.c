@@ -9,17 +9,20 @@
 #define SAMPLES    4                       /* in UsersReplicaLag */
 #define PAUSE_MOST apr_time_from_msec(500) /* between two looks at a replica */
 
-/* How far a primary has written its log, in octets; null on a standby, which is none. */
-static const users_statement written = {
-    USERS_LOG_WRITTEN, "written",
-    "select case when not pg_is_in_recovery() then (pg_current_wal_lsn() - '0/0')::bigint end", 0,
-    true};
+/*
+ * How far a primary has flushed its log, in octets; null on a standby, which is none. What is
+ * written behind that, of transactions under way, no standby has been sent yet.
+ */
+static const users_statement flushed = {USERS_LOG_FLUSHED, "flushed",
+                                        "select case when not pg_is_in_recovery() then "
+                                        "(pg_current_wal_flush_lsn() - '0/0')::bigint end",
+                                        0, true};
 /* How far a standby has read that log. */
-static const users_statement replayed = {
-    USERS_LOG_REPLAYED, "replayed",
-    "select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn()"
-    " end - '0/0')::bigint",
-    0, true};
+static const users_statement replayed = {USERS_LOG_REPLAYED, "replayed",
+                                         "select (case when pg_is_in_recovery() then "
+                                         "pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn()"
+                                         " end - '0/0')::bigint",
+                                         0, true};
 
 /* Where the primary was at a time: a replica that has come so far is no older than that. */
 typedef struct {
@@ -87,7 +90,7 @@ static apr_time_t take_sample(users_replica *replica, apr_time_t now, apr_time_t
     users_db *primary = replica->db->primary;
     apr_int64_t position;
 
-    if (now >= replica->sample_due && ask_position(primary, &written, end, &position)) {
+    if (now >= replica->sample_due && ask_position(primary, &flushed, end, &position)) {
         replica->samples[replica->next] = (sample){now, position};
         replica->next = (replica->next + 1) % SAMPLES;
         replica->sample_due = now + replica->lag / SAMPLES;

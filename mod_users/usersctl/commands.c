@@ -144,7 +144,9 @@ static users_exit purge(users_invocation *invocation)
         printf(json ? "%s\"%s\":%lld" : "%s%-16s  %lld\n", json ? i ? "," : "{" : "",
                purged_tables[i].name, purged[i]);
     }
-    fputs(json ? "}\n" : "", stdout);
+    if (json) {
+        puts("}");
+    }
     told = users_output_finish();
     return status == USERS_EXIT_DONE || users_database_interrupted() ? told : status;
 }
