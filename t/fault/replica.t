@@ -131,7 +131,7 @@ subtest 'who changes something sees it at once' => sub {
 
 subtest '... also by a child that ends' => sub {
     plan skip_all => 'a single process does not restart' if $server->single_process;
-    start('1h', timeout => 20, conf => 'ServerLimit 2');
+    start('1h', timeout => 20, conf => 'ServerLimit 2', vhost => 'UsersRequestTimeout 20s');
     my $lock = Users::Test::Session->new($server);
     $lock->sql('begin; select from users.account where id = 1 for update');
     my $patch = $server->begin(PATCH);
