@@ -254,7 +254,8 @@ end
 $$;
 comment on function users_api.update_account is
   'Change the account p_user_id. '
-  'p_fields: the good ones of the request, normalised; p_request: the request itself, of which user.merge_labels counts; '
+  'p_fields: the good ones of the request, normalised; p_request: the request itself, of which user.merge_labels counts, '
+  'null where it has none; '
   'p_if_match: entity tags (opaque part) of which the present one must be one, null for no condition; '
   'p_store false: judge only, since the request is known to be faulty; '
   'p_nonce: a random name of this change: with one that was used on the account within the hour nothing is judged or '
@@ -496,7 +497,8 @@ $$;
 comment on function users_api.register_account is
   'Register an account for an application: account, provider_account and credential, or nothing. '
   'p_fields: the good ones of the request, normalised; p_request: the request itself, of which labels, user.labels '
-  'and user.merge_labels count; p_default_*: where the request names none, or an unknown locale; '
+  'and user.merge_labels count, null where it has none of them and p_idempotency_key is null; '
+  'p_default_*: where the request names none, or an unknown locale; '
   'p_host_name: the domain of generated addresses, 240 octets at most; '
   'p_conflict: a provider''s user that the application has registered before is a duplicate, and not another account; '
   'p_username, p_secret_digest: the new credential, the digest being SHA-256; the name is random, and with one that is '

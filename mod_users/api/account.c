@@ -140,9 +140,12 @@ static users_refusal read_submission(request_rec *r, const users_admission *admi
     fields = users_account_read(json, patch ? USERS_ACCOUNT_UPDATE : USERS_ACCOUNT_CREATE,
                                 admission->prefer.strict, *faults);
     apr_pool_cleanup_register(r->pool, fields, release_json, apr_pool_cleanup_null);
-    json_decref(json);
     judge_version(r, &admission->accept, *faults);
-    *wanted = (users_submission){.fields = fields, .body = text, .store = (*faults)->nelts == 0};
+    *wanted = (users_submission){.fields = fields, .store = (*faults)->nelts == 0};
+    if (admission->idempotency_key || users_account_needs_body(json)) {
+        wanted->body = text;
+    }
+    json_decref(json);
     return refused;
 }
 

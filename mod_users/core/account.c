@@ -213,6 +213,19 @@ json_t *users_account_read(json_t *body, users_account_purpose purpose, bool str
     return r.result;
 }
 
+bool users_account_needs_body(const json_t *body)
+{
+    const json_t *user = json_object_get(body, "user");
+
+    for (size_t i = 0; i < FIELD_COUNT; i++) {
+        if (fields[i].options & USERS_FIELD_IN_BODY &&
+            (json_object_get(user, fields[i].name) || json_object_get(body, fields[i].name))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void users_fault_add(apr_array_header_t *faults, const char *field, const char *text,
                      const char *pointer)
 {

@@ -42,6 +42,12 @@ json_t *users_account_read(json_t *body, users_account_purpose purpose, bool str
  */
 bool users_account_is_code(const char *name, const char *text);
 
+/*
+ * Has the body (users_request_parse's) a member that the database reads from there? Else the fields
+ * of users_account_read() are all that it needs.
+ */
+bool users_account_needs_body(const json_t *body);
+
 /* Append a fault of a field, in memory of the array's pool; field and text are copied. */
 void users_fault_add(apr_array_header_t *faults, const char *field, const char *text,
                      const char *pointer);

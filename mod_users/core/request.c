@@ -2,9 +2,13 @@
 
 #include <apr_general.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define HOLDS_NUL "the request body holds a NUL character"
+#define SMALLEST_EXPONENT (-324) /* of the first digit of a double, in powers of ten */
+
+#define HOLDS_NUL    "the request body holds a NUL character"
+#define OUT_OF_RANGE "the request body holds a number that is out of range"
 #define TOO_DEEP                                                                                   \
     "the request body is nested more than " APR_STRINGIFY(USERS_REQUEST_DEPTH) " levels deep"
 
@@ -52,10 +56,65 @@ static const char *sentence_of(const json_error_t *error)
     case json_error_duplicate_key:
         return "the request body names a member twice";
     case json_error_numeric_overflow:
-        return "the request body holds a number that is out of range";
+        return OUT_OF_RANGE;
     default:
         return "the request body is not valid JSON";
     }
+}
+
+/* The end of the string that begins here, behind its quote. */
+static const char *skip_string(const char *at)
+{
+    for (at++; *at != '"'; at++) {
+        at += *at == '\\';
+    }
+    return at + 1;
+}
+
+/*
+ * Read a number that jansson has accepted. Is it not zero, but would be as a double? Returns where
+ * it ends. (strtod() would ask the locale.)
+ */
+static const char *read_number(const char *at, bool *underflows)
+{
+    const char *first = NULL; /* digit that is not 0 */
+    const char *point = NULL;
+    long exponent;
+
+    at += *at == '-';
+    for (; *at == '.' || (*at >= '0' && *at <= '9'); at++) {
+        point = *at == '.' ? at : point;
+        first = !first && *at > '0' ? at : first;
+    }
+    point = point ? point : at;
+    exponent = first ? (long)(point - first) - (first < point) : 0;
+    if (*at == 'e' || *at == 'E') {
+        exponent += first ? strtol(at + 1, NULL, 10) : 0;
+        at += 1 + strspn(at + 1, "+-0123456789");
+    }
+    *underflows = exponent < SMALLEST_EXPONENT;
+    return at;
+}
+
+/*
+ * Is there a number that is too small for a double? jansson takes it for zero, and PostgreSQL would
+ * write out all of its digits. The bytes are an array or an object in JSON.
+ */
+static bool has_underflow(const char *bytes, size_t length)
+{
+    const char *end = bytes + length;
+    bool underflows = false;
+
+    for (const char *at = bytes; at < end && !underflows;) {
+        if (*at == '"') {
+            at = skip_string(at);
+        } else if (*at == '-' || (*at >= '0' && *at <= '9')) {
+            at = read_number(at, &underflows);
+        } else {
+            at++;
+        }
+    }
+    return underflows;
 }
 
 json_t *users_request_load(const char *bytes, size_t length, const char **error)
@@ -73,6 +132,8 @@ json_t *users_request_load(const char *bytes, size_t length, const char **error)
         *error = sentence_of(&reason);
     } else if (is_deeper(body, USERS_REQUEST_DEPTH)) {
         *error = TOO_DEEP;
+    } else if ((json_is_array(body) || json_is_object(body)) && has_underflow(bytes, length)) {
+        *error = OUT_OF_RANGE;
     } else {
         return body;
     }

@@ -177,7 +177,7 @@ typedef struct {
 /* What a client wants stored. */
 typedef struct {
     const json_t *fields; /* users_account_read()'s */
-    const char *body;     /* the request as received, which labels are read from */
+    const char *body;     /* the request as received, for labels and the idempotency key; or NULL */
     bool store;           /* false: judge only */
 } users_submission;
 

@@ -69,6 +69,11 @@ static void judges_bodies(void **state)
         {"{\"user\":{\"a\":1e999}}", RANGE},
         {"{\"user\":{\"a\":9223372036854775808}}", RANGE},
         {"{\"user\":{\"a\":-9223372036854775809}}", RANGE},
+        {"{\"user\":{\"a\":1e-325}}", RANGE},
+        {"{\"user\":{\"a\":[0, -12.5E-16383, 1]}}", RANGE},
+        {"{\"user\":{\"a\":0.001e-322}}", RANGE},
+        {"{\"user\":{\"a\":1e-99999999999999999999}}", RANGE},
+        {"{\"user\":{\"a\\\"\":1e-325}}", RANGE},
         {"{}", WRONG_SHAPE},
         {"{\"User\":{}}", WRONG_SHAPE},
         {"{\"user\":null}", WRONG_SHAPE},
@@ -83,6 +88,32 @@ static void judges_bodies(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         check(rows[i].body, strlen(rows[i].body), rows[i].error);
+    }
+}
+
+static void takes_numbers_that_a_double_holds(void **state)
+{
+    static const char *const numbers[] = {
+        "0",
+        "-0",
+        "0.0",
+        "0e-99999999999999999999",
+        "0.000e5",
+        "4.9e-324",
+        "1e308",
+        "1e-308",
+        "0.0001",
+        "1E+5",
+        "9223372036854775807",
+        "123456e-329",
+        "\"1e-400\"",
+        "\"\\\\\"",
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(numbers); i++) {
+        char body[64];
+        snprintf(body, sizeof(body), "{\"user\":{\"a\":%s}}", numbers[i]);
+        check(body, strlen(body), NULL);
     }
 }
 
@@ -198,6 +229,7 @@ static void tells_when_memory_runs_out(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(loads_any_kind),
     cmocka_unit_test(judges_bodies),
+    cmocka_unit_test(takes_numbers_that_a_double_holds),
     cmocka_unit_test(judges_bytes_by_their_length),
     cmocka_unit_test(finds_a_nul_anywhere),
     cmocka_unit_test(limits_the_depth),
