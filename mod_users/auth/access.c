@@ -240,6 +240,7 @@ static int finish(request_rec *r, const verdict *found, bool undecided)
                       found->refusal.status, found->refusal.sentence);
         return found->refusal.status;
     }
+    ap_run_insert_filter(r); /* httpd does this only for handlers */
     return refuse(r) == OK ? DONE : AP_FILTER_ERROR;
 }
 

@@ -114,12 +114,13 @@ subtest 'a token that nobody has verified' => sub {
 };
 
 subtest 'without the other module nobody gets in' => sub {
-    start(endpoint => 'Require all granted');
+    start(modules => 'headers', endpoint => "Require all granted\nHeader always add X-Passed yes");
     for my $token (READ_TOKEN, jwt(sub => 'jane', scope => 'profile_read')) {
         my $answer = get($token);
         is $answer->{status}, 401, 'no claims';
         is $answer->{headers}{'www-authenticate'}, 'Bearer realm="users"', 'a bearer token is asked for';
         is_deeply $answer->{json}{errors}, ['credentials are required'], 'in our words';
+        is $answer->{headers}{'x-passed'}, 'yes', 'through the filters';
     }
     is $server->request(POST => '/api/users', json => {})->{status}, 401, 'nor registers';
     start(modules => 'access_compat', endpoint => "Satisfy Any\nRequire all granted");

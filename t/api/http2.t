@@ -32,7 +32,8 @@ my $conf = <<~CONF;
     MinSpareThreads 1
     MaxSpareThreads 25
     CONF
-$server->start(modules => ['http2'], conf => "Protocols h2c http/1.1\n$conf", vhost => $vhost);
+$server->start(modules => [qw(http2 headers)], conf => "Protocols h2c http/1.1\n$conf", vhost => $vhost,
+    endpoint => 'Header always add X-Passed yes');
 
 # The command for requests, one a stream of a connection, that differ in their paths alone.
 # Options: token, headers => [name => value, ...], body => bytes (JSON).
@@ -114,6 +115,12 @@ subtest 'the three operations' => sub {
     is $post->{status}, 201, 'POST';
     is $server->request(GET => '/api/users', basic => [$post->{json}{user}{api}->@{qw(username password)}])->{status},
         200, 'its credentials work';
+};
+
+subtest 'a refusal passes the filters' => sub {
+    my $answer = request(GET => ());
+    is $answer->{status}, 401, 'without credentials';
+    is $answer->{headers}{'x-passed'}, 'yes', 'Header always add';
 };
 
 subtest 'answers without content' => sub {
