@@ -115,6 +115,21 @@ static users_refusal judge_headers(request_rec *r, users_admission *admission)
     return users_pass();
 }
 
+/*
+ * Require. mod_authz_core judges it after every access checker, too late: a forbidden address could
+ * test credentials. *needs_user: it can't say yet. Under "Satisfy Any" the credential alone may do.
+ */
+static users_refusal judge_requirements(request_rec *r, bool *needs_user)
+{
+    int status = ap_satisfies(r) == SATISFY_ANY ? OK : ap_run_access_checker_ex(r);
+
+    *needs_user = status == DECLINED;
+    return status == OK || status == DECLINED
+               ? users_pass()
+               : users_refuse(HTTP_FORBIDDEN,
+                              "the configuration of the server does not permit this");
+}
+
 /* True if another module verifies tokens; its result exists only after access_checker. */
 static bool is_external(const request_rec *r)
 {
@@ -157,37 +172,6 @@ static users_refusal judge_scope(request_rec *r, users_admission *admission)
     return users_pass();
 }
 
-static users_refusal judge_principal(request_rec *r, users_admission *admission)
-{
-    users_knowledge wanted = wanted_for(admission);
-    users_principal *principal = &admission->principal;
-    users_refusal refused =
-        is_external(r) ? users_authenticate_environment(r, admission->call, wanted, principal)
-                       : users_authenticate_request(r, admission->call, wanted, principal);
-
-    return refused.status == OK ? judge_scope(r, admission) : refused;
-}
-
-/* The order of judgement: the target, malformed header fields, the credential, its rights. */
-static void judge(request_rec *r, verdict *found)
-{
-    users_admission *admission = &found->admission;
-
-    admission->call = users_database_call(r);
-    admission->accept = users_accept_parse(apr_table_get(r->headers_in, "Accept"), r->pool);
-    found->refusal = judge_target(r, admission);
-    if (found->refusal.status == OK && users_location_of(r)->endpoint == USERS_ENDPOINT_ACCOUNT) {
-        found->refusal = judge_headers(r, admission);
-    }
-    if (found->refusal.status != OK || !admission->scope) {
-        return;
-    }
-    found->pending = is_external(r);
-    found->refusal = found->pending
-                         ? users_refuse(HTTP_FORBIDDEN, "nobody has verified the access token")
-                         : judge_principal(r, admission);
-}
-
 void users_access_publish(request_rec *r, const users_principal *principal)
 {
     const char *application = apr_psprintf(r->pool, "%" APR_INT64_T_FMT, principal->application);
@@ -202,6 +186,53 @@ void users_access_publish(request_rec *r, const users_principal *principal)
         apr_table_setn(r->subprocess_env, "USERS_APPLICATION", application);
     }
     apr_table_setn(r->subprocess_env, "USERS_SCOPE", principal->scopes);
+}
+
+static users_refusal judge_principal(request_rec *r, users_admission *admission)
+{
+    users_knowledge wanted = wanted_for(admission);
+    users_principal *principal = &admission->principal;
+    users_refusal refused =
+        is_external(r) ? users_authenticate_environment(r, admission->call, wanted, principal)
+                       : users_authenticate_request(r, admission->call, wanted, principal);
+
+    if (refused.status == OK) {
+        refused = judge_scope(r, admission);
+    }
+    if (refused.status == OK) {
+        users_access_publish(r, principal);
+    }
+    return refused;
+}
+
+/*
+ * The order of judgement: the target, malformed header fields, the server's own restrictions, the
+ * credential, its rights.
+ */
+static void judge(request_rec *r, verdict *found)
+{
+    users_admission *admission = &found->admission;
+    bool needs_user = false;
+
+    admission->call = users_database_call(r);
+    admission->accept = users_accept_parse(apr_table_get(r->headers_in, "Accept"), r->pool);
+    found->refusal = judge_target(r, admission);
+    if (found->refusal.status == OK && users_location_of(r)->endpoint == USERS_ENDPOINT_ACCOUNT) {
+        found->refusal = judge_headers(r, admission);
+    }
+    if (found->refusal.status == OK) {
+        found->refusal = judge_requirements(r, &needs_user);
+    }
+    if (found->refusal.status != OK || !admission->scope) {
+        return;
+    }
+    found->pending = is_external(r);
+    found->refusal = found->pending
+                         ? users_refuse(HTTP_FORBIDDEN, "nobody has verified the access token")
+                         : judge_principal(r, admission);
+    if (found->refusal.status == OK && needs_user) {
+        found->refusal = judge_requirements(r, &needs_user);
+    }
 }
 
 /* Answer with the refusal; 403 where the hook never saw the request. */
@@ -226,9 +257,6 @@ static int refuse(request_rec *r)
 static int finish(request_rec *r, const verdict *found, bool undecided)
 {
     if (found->refusal.status == OK) {
-        if (found->admission.scope) {
-            users_access_publish(r, &found->admission.principal);
-        }
         return OK;
     }
     /*

@@ -11,9 +11,9 @@ my @refused = (401, 401, 403);
 # What stands in an endpoint's location besides.
 my @endpoints = (
     ['granted'             => [@refused, 200], 'Require all granted'],
-    ['denied'              => [@refused, 403], 'Require all denied'],
+    ['denied'              => [403, 403, 403, 403], 'Require all denied'],
     ['here'                => [@refused, 200], 'Require ip 127.0.0.1'],
-    ['there'               => [@refused, 403], 'Require ip 192.0.2.1'],
+    ['there'               => [403, 403, 403, 403], 'Require ip 192.0.2.1'],
     ['valid-user'          => [@refused, 200], 'Require valid-user'],
     ['user-1'              => [@refused, 200], 'Require user 1'],
     ['user-2'              => [@refused, 403], 'Require user 2'],
@@ -30,7 +30,7 @@ my @endpoints = (
     ['set-handler-default' => [@refused, 200], 'SetHandler default-handler'],
     ['set-handler-none'    => [@refused, 200], 'SetHandler None'],
     ['document-401'        => [@refused, 200], 'ErrorDocument 401 /document-401'],
-    ['document-403'        => [@refused, 403],
+    ['document-403'        => [403, 403, 403, 403],
         "Require ip 192.0.2.1\nErrorDocument 403 /document-403"],
     ['proxied'             => [@refused, 200], 'ProxyPass http://127.0.0.1:1/'],
     # by the rewriting rules below

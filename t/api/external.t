@@ -138,6 +138,22 @@ subtest 'the user is an id, and variables have other names' => sub {
     }
 };
 
+subtest 'Require beside it' => sub {
+    my $good = jwt(sub => 'jane', scope => 'profile_read');
+    my $conf = sub ($address) { $AUTHENTICATION =~ s{Require.*}{<RequireAll>\n$&\nRequire ip $address\n</RequireAll>}r };
+    start(endpoint => $conf->('127.0.0.1'));
+    is get($good)->{status}, 200, 'an address that may';
+    is get("x$good")->{status}, 401, '... with a bad token';
+    start(endpoint => $conf->('192.0.2.1'));
+    $server->expect_log(qr/AH01630: client denied by server configuration/);
+    for my $token ($good, "x$good") {
+        my $answer = get($token);
+        is $answer->{status}, 403, 'another address';
+        is ref $answer->{json}{errors}, 'ARRAY', '... in JSON';
+    }
+    ok !(grep { /\[oauth2:/ } $server->error_log), '... whose tokens nobody tests';
+};
+
 subtest 'an application that is not there' => sub {
     start(vhost => 'UsersTokenApplication unknown');
     $server->expect_log(qr/UsersTokenApplication 'unknown': there is no such application/);
