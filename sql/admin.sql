@@ -49,14 +49,10 @@ comment on function users_admin.user_id is
 create or replace function users_admin.scopes(p_scopes text) returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-  select array_agg(scope order by place)
-  from (
-    select scope, min(place) as place
-    from unnest(string_to_array(p_scopes, ' ')) with ordinality as word (scope, place)
-    group by scope
-  ) as scopes
+  select case when p_scopes is not null then users.scope_set(string_to_array(p_scopes, ' ')) end
 $$;
-comment on function users_admin.scopes is 'The words of a scope parameter (RFC 6749 section 3.3), each once.';
+comment on function users_admin.scopes is
+  'The words of a scope parameter (RFC 6749 section 3.3), each once; null for null.';
 
 create or replace function users_admin.unknown_scopes(p_scopes text[]) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp

@@ -510,6 +510,17 @@ comment on function users_api.register_account is
 
 -- Tokens
 
+create or replace function users.scope_set(p_scopes text[]) returns text[]
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(select scope from unnest(p_scopes) with ordinality as word (scope, place)
+    where scope <> '' group by scope order by min(place));
+end
+$$;
+comment on function users.scope_set is
+  'Each of the words once (RFC 6749 section 3.3), in the order of the first ones; an empty list for null.';
+
 create or replace function users_api.issue_token(
   p_application_id bigint, p_user_id bigint, p_digest bytea, p_scopes text[], p_expires_at timestamptz)
 returns boolean
@@ -517,7 +528,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into users.token (digest, application_id, user_id, scopes, expires_at)
-  select p_digest, application.id, p_user_id, p_scopes, p_expires_at
+  select p_digest, application.id, p_user_id, users.scope_set(p_scopes), p_expires_at
   from users.application
   where id = p_application_id
     and revoked_at is null
@@ -559,7 +570,7 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select json_strip_nulls(json_build_object(
     'active', true,
-    'scope', array_to_string(token.scopes, ' '),
+    'scope', array_to_string(users.scope_set(token.scopes), ' '),
     'client_id', application.client_id,
     'username', account.email,
     'sub', coalesce(account.id::text, 'app:' || application.id),

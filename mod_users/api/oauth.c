@@ -51,6 +51,9 @@ static users_refusal read_grant(request_rec *r, grant *asked)
         return users_oauth_invalid("username or password is missing");
     }
     asked->scope = users_oauth_parameter(asked->parameters, "scope");
+    if (asked->scope && !asked->scope[strspn(asked->scope, " ")]) {
+        asked->scope = NULL; /* the empty set asks for nothing */
+    }
     if (asked->scope && !users_scope_is_valid(asked->scope)) {
         return users_oauth_refuse(HTTP_BAD_REQUEST, "invalid_scope", "scope is malformed");
     }
@@ -92,6 +95,7 @@ static users_refusal judge_scope(request_rec *r, grant *asked)
     if (!asked->scope) {
         asked->scope = asked->password ? asked->owner.scopes : application->default_scopes;
     }
+    asked->scope = users_scope_set(asked->scope, r->pool);
     good = *asked->scope && users_scope_covers(held, asked->scope, r->pool) &&
            !(asked->password && (users_scope_contains(asked->scope, USERS_SCOPE_REGISTER) ||
                                  users_scope_contains(asked->scope, USERS_SCOPE_INTROSPECT)));

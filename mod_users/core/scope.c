@@ -1,19 +1,42 @@
 #include "core/scope.h"
 
+#include <apr_hash.h>
 #include <apr_strings.h>
 #include <string.h>
 
 bool users_scope_is_valid(const char *scopes)
 {
-    bool in_word = false;
+    bool has_word = false;
 
     for (const char *c = scopes; *c; c++) {
-        if (*c == ' ' ? !in_word : *c < '!' || *c > '~' || *c == '"' || *c == '\\') {
+        if (*c < ' ' || *c > '~' || *c == '"' || *c == '\\') {
             return false;
         }
-        in_word = *c != ' ';
+        has_word = has_word || *c != ' ';
     }
-    return in_word;
+    return has_word;
+}
+
+const char *users_scope_set(const char *scopes, apr_pool_t *pool)
+{
+    apr_hash_t *seen = apr_hash_make(pool);
+    char *set = apr_palloc(pool, strlen(scopes) + 1);
+    char *end = set;
+
+    for (size_t length; *(scopes += strspn(scopes, " ")); scopes += length) {
+        length = strcspn(scopes, " ");
+        if (apr_hash_get(seen, scopes, (apr_ssize_t)length)) {
+            continue;
+        }
+        apr_hash_set(seen, scopes, (apr_ssize_t)length, scopes);
+        if (end > set) {
+            *end++ = ' ';
+        }
+        memcpy(end, scopes, length);
+        end += length;
+    }
+    *end = '\0';
+    return set;
 }
 
 bool users_scope_contains(const char *scopes, const char *scope)

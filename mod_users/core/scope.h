@@ -11,10 +11,13 @@
 #define USERS_SCOPE_INTROSPECT "introspect"     /* anybody's tokens: an application's */
 
 /*
- * Are these scopes as RFC 6749 section 3.3 writes them: words of printable ASCII without quotes and
- * backslashes, with one space between them?
+ * Are these the characters of RFC 6749 section 3.3, printable ASCII without quotes and backslashes,
+ * with one word at least? Spaces around words do not matter.
  */
 bool users_scope_is_valid(const char *scopes);
+
+/* Each word once, in the order of the first ones, with one space between them; "" for none. */
+const char *users_scope_set(const char *scopes, apr_pool_t *pool);
 
 /* Is scope one of the words of scopes? Whole words, case-sensitive; NULL holds none. */
 bool users_scope_contains(const char *scopes, const char *scope);

@@ -114,7 +114,7 @@ bool users_argument_is_hash(const char *text)
 }
 
 #define CLIENT_ID_WANTED "1 to 255 characters of printable ASCII without spaces"
-#define SCOPES_WANTED    "words of printable ASCII with one space between them"
+#define SCOPES_WANTED    "words of printable ASCII with spaces between them"
 #define DURATION_WANTED  "a number and one of s, m, h, d, w, y, such as 30d, and at most 100y"
 #define COUNT_WANTED     "a number from 1 to 1000000"
 

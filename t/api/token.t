@@ -85,7 +85,26 @@ subtest 'scopes' => sub {
     for my $scope ('profile_read', 'register profile_update', 'registers', 'Register', 'public,register') {
         is_error ask(@GRANT, @CLIENT, scope => $scope), 400, 'invalid_scope', "'$scope'";
     }
-    for my $scope ('a  b', ' register', 'register ', "register\tpublic", '"register"', "caf\xC3\xA9") {
+    for my $case (
+        ['register register register', 'register'],
+        [' register',                  'register'],
+        ['register ',                  'register'],
+        ['register  public',           'register public'],
+        ['  public register public ',  'public register'],
+        [join(' ', ('public') x 6500), 'public'],
+        [' ',                          'public register'],
+        )
+    {
+        my ($scope, $set) = @$case;
+        my $answer = ask(@GRANT, @CLIENT, scope => $scope);
+        my $name   = "a set: '" . substr($scope, 0, 30) . "'";
+        is $answer->{json}{scope}, $set, $name;
+        is $server->sql("select scopes from users.token where digest = sha256('$answer->{json}{access_token}')"),
+            '{' . $set =~ tr/ /,/r . '}', "$name is stored";
+    }
+    is ask(@OWNER, @CLIENT, scope => 'profile_read  profile_read')->{json}{scope}, 'profile_read', q(an owner's, too);
+    is_error ask(@GRANT, @CLIENT, scope => 'register  ' . join ' ', 1 .. 6500), 400, 'invalid_scope', 'a set of others';
+    for my $scope ("register\tpublic", '"register"', "caf\xC3\xA9") {
         is_error ask(@GRANT, @CLIENT, scope => $scope), 400, 'invalid_scope', "malformed: '$scope'";
     }
     is_error ask(@GRANT, client_id => 'none', client_secret => 'none'), 400, 'invalid_scope',
@@ -308,6 +327,8 @@ subtest 'introspection' => sub {
         iat        => $owned->{created_at},
         token_type => 'Bearer',
     }, q(a user's token);
+    $server->sql("update users.token set scopes = '{b,a,b,\"\",b}' where digest = sha256('$owned->{access_token}')");
+    is $inspect->($owned->{access_token})->{json}{scope}, 'b a', 'what was stored as a list is told as a set';
     is $answer->{headers}{'cache-control'}, 'no-store', 'not to be stored';
 
     my $own = ask(@GRANT, @PANEL)->{json};

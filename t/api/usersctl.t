@@ -99,9 +99,7 @@ subtest 'a command line that is wrong is 2, and needs no database' => sub {
         [qr/token issue needs --scopes/,            qw(token issue --application test-client)],
         [qr/token revoke of what/,                  qw(token revoke)],
         [qr/SCOPES "" must be words/,               @issue, ''],
-        [qr/SCOPES "a  b" must be words/,           @issue, 'a  b'],
-        [qr/SCOPES " a" must be words/,             @issue, ' a'],
-        [qr/SCOPES "a " must be words/,             @issue, 'a '],
+        [qr/SCOPES "  " must be words/,             @issue, '  '],
         [qr/SCOPES "a"b" must be words/,            @issue, 'a"b'],
         [qr/SCOPES "a\\b" must be words/,           @issue, 'a\\b'],
         [qr/SCOPES "a\\x09b" must be words|SCOPES "a b" must be words/, @issue, "a\tb"],
@@ -374,7 +372,7 @@ subtest 'usersctl 0.1.0 rotates without an old secret' => sub {
 
 subtest 'a client secret can stay as it is' => sub {
     my $secret = 'f00dfeedf00dfeedf00dfeedf00dfeed';
-    my @add    = (qw(application add), 'Blåbær', qw(--client-id kept --secret --scopes), 'b a b',
+    my @add    = (qw(application add), 'Blåbær', qw(--client-id kept --secret --scopes), ' b  a b ',
         '--default-scopes', 'b');
     my ($status, $output, $error) = $usersctl->run_with($secret, '--json', @add);
     my $told = JSON::PP->new->decode($output);

@@ -29,6 +29,9 @@ static void check_scope(const char *text, size_t length, apr_pool_t *pool)
     bool contained = users_scope_contains(scopes, scope);
     FUZZ_CHECK(users_scope_contains(apr_pstrcat(pool, scope, " ", scopes, NULL), scope) ==
                (*scope != '\0' && strchr(scope, ' ') == NULL));
+    const char *set = users_scope_set(scopes, pool);
+    FUZZ_CHECK(users_scope_contains(set, scope) == contained);
+    FUZZ_CHECK(strlen(set) <= strlen(scopes) && strcmp(users_scope_set(set, pool), set) == 0);
     FUZZ_CHECK(contained == has_word(scopes, scope));
 }
 

@@ -68,9 +68,10 @@ static void judges_the_form(void **state)
         {"https://api.example/read", true},
         {"", false},
         {" ", false},
-        {" a", false},
-        {"a ", false},
-        {"a  b", false},
+        {"  ", false},
+        {" a", true},
+        {"a ", true},
+        {"a  b", true},
         {"a\tb", false},
         {"a\"b", false},
         {"a\\b", false},
@@ -85,10 +86,25 @@ static void judges_the_form(void **state)
     }
 }
 
+static void is_a_set(void **state)
+{
+    static const struct {
+        const char *scopes;
+        const char *set;
+    } rows[] = {
+        {"a", "a"}, {"a b", "a b"}, {"b a", "b a"},     {"a a", "a"},   {" a  b ", "a b"},
+        {"", ""},   {"   ", ""},    {"a ab a", "a ab"}, {"A a", "A a"}, {"b a b a", "b a"},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        assert_string_equal(users_scope_set(rows[i].scopes, *state), rows[i].set);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(contains_whole_words_only),
     cmocka_unit_test(covers_every_word),
     cmocka_unit_test(judges_the_form),
+    cmocka_unit_test(is_a_set),
 };
 
 UNIT_MAIN(tests)
