@@ -37,27 +37,26 @@ users_refusal users_oauth_failure(request_rec *r, users_outcome outcome)
 /* Parameters */
 
 /* Clients in the field send JSON: the same parameters, as an object's members. */
-static apr_hash_t *read_json(const char *text, apr_size_t length, apr_pool_t *pool,
-                             const char **error)
+static apr_hash_t *read_json(const char *text, apr_size_t length, const char *const *known,
+                             apr_pool_t *pool, const char **error)
 {
     apr_hash_t *parameters = apr_hash_make(pool);
     json_t *body = users_request_load(text, length, error);
-    const char *name;
-    json_t *value;
 
     if (body && !json_is_object(body)) {
         *error = "the request body must be an object";
         parameters = NULL;
     }
-    json_object_foreach(body, name, value)
-    {
-        if (!json_is_string(value) && !json_is_null(value)) {
+    for (; *known; known++) {
+        const json_t *value = json_object_get(body, *known); /* NULL counts as null */
+
+        if (value && !json_is_string(value) && !json_is_null(value)) {
             *error = "the request body has a parameter that is not a string";
             parameters = NULL;
             break;
         }
         if (json_string_length(value)) {
-            apr_hash_set(parameters, apr_pstrdup(pool, name), APR_HASH_KEY_STRING,
+            apr_hash_set(parameters, *known, APR_HASH_KEY_STRING,
                          apr_pstrdup(pool, json_string_value(value)));
         }
     }
@@ -65,7 +64,7 @@ static apr_hash_t *read_json(const char *text, apr_size_t length, apr_pool_t *po
     return body ? parameters : NULL;
 }
 
-users_refusal users_oauth_read(request_rec *r, apr_hash_t **parameters)
+users_refusal users_oauth_read(request_rec *r, const char *const *known, apr_hash_t **parameters)
 {
     bool json = users_body_has_type(r, JSON_TYPE);
     const char *sentence = NULL;
@@ -82,8 +81,8 @@ users_refusal users_oauth_read(request_rec *r, apr_hash_t **parameters)
     if (refused.status != OK) {
         return users_oauth_refuse(refused.status, "invalid_request", refused.sentence);
     }
-    *parameters = json ? read_json(text, length, r->pool, &sentence)
-                       : users_form_parse(text, length, r->pool, &sentence);
+    *parameters = json ? read_json(text, length, known, r->pool, &sentence)
+                       : users_form_parse(text, length, known, r->pool, &sentence);
     if (!*parameters) {
         return sentence ? users_oauth_invalid(sentence)
                         : users_oauth_failure(r, USERS_OUTCOME_FAILED);

@@ -20,8 +20,11 @@ users_refusal users_oauth_invalid(const char *description);
 users_refusal users_oauth_unavailable(users_refusal refused);
 users_refusal users_oauth_failure(request_rec *r, users_outcome outcome);
 
-/* The parameters of the body, form-encoded or JSON: const char * by name, in memory of r. */
-users_refusal users_oauth_read(request_rec *r, apr_hash_t **parameters);
+/*
+ * The parameters of the body, form-encoded or JSON: const char * by name, in memory of r. known:
+ * the names of this endpoint's, up to a NULL; others are ignored, whatever they are.
+ */
+users_refusal users_oauth_read(request_rec *r, const char *const *known, apr_hash_t **parameters);
 
 /* NULL where there is none. */
 const char *users_oauth_parameter(apr_hash_t *parameters, const char *name);

@@ -28,8 +28,10 @@ typedef struct {
 /* What needs no look at the database. */
 static users_refusal read_grant(request_rec *r, grant *asked)
 {
+    static const char *const known[] = {
+        "grant_type", "client_id", "client_secret", "username", "password", "scope", NULL};
     bool offers_password = users_settings_of(r->server)->password_grant == USERS_FLAG_ON;
-    users_refusal refused = users_oauth_read(r, &asked->parameters);
+    users_refusal refused = users_oauth_read(r, known, &asked->parameters);
     const char *type;
 
     if (refused.status != OK) {
@@ -162,8 +164,10 @@ static int issue_token(request_rec *r, users_db_call *call)
 static users_refusal read_token(request_rec *r, users_db_call *call, users_application *application,
                                 unsigned char digest[USERS_DIGEST_LENGTH])
 {
+    static const char *const known[] = {"token", "token_type_hint", "client_id", "client_secret",
+                                        NULL};
     apr_hash_t *parameters;
-    users_refusal refused = users_oauth_read(r, &parameters);
+    users_refusal refused = users_oauth_read(r, known, &parameters);
     const char *token = refused.status == OK ? users_oauth_parameter(parameters, "token") : NULL;
 
     if (refused.status == OK && !token) {

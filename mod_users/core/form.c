@@ -4,6 +4,7 @@
 
 #include <apr_escape.h>
 #include <apr_strings.h>
+#include <stdbool.h>
 #include <string.h>
 
 const char *users_form_decode(const char *text, apr_pool_t *pool)
@@ -13,7 +14,16 @@ const char *users_form_decode(const char *text, apr_pool_t *pool)
     return decoded && users_is_utf8(decoded) ? decoded : NULL;
 }
 
-apr_hash_t *users_form_parse(const char *bytes, size_t length, apr_pool_t *pool, const char **error)
+static bool is_one_of(const char *name, const char *const *known)
+{
+    while (*known && strcmp(*known, name) != 0) {
+        known++;
+    }
+    return *known != NULL;
+}
+
+apr_hash_t *users_form_parse(const char *bytes, size_t length, const char *const *known,
+                             apr_pool_t *pool, const char **error)
 {
     apr_hash_t *parameters = apr_hash_make(pool);
     char *rest = apr_pstrmemdup(pool, bytes, length);
@@ -32,6 +42,9 @@ apr_hash_t *users_form_parse(const char *bytes, size_t length, apr_pool_t *pool,
             *equals = '\0';
         }
         name = users_form_decode(pair, pool);
+        if (name && !is_one_of(name, known)) {
+            continue;
+        }
         value = equals ? users_form_decode(equals + 1, pool) : "";
         if (!name || !value) {
             *error = "the request body is not form-encoded UTF-8";

@@ -11,12 +11,13 @@
 const char *users_form_decode(const char *text, apr_pool_t *pool);
 
 /*
- * Read a body into a hash of const char * by name, in memory of pool. A parameter without a value
- * counts as absent; one that is repeated is an error (RFC 6749 section 3.2). bytes end
+ * Read a body into a hash of const char * by name, in memory of pool. known: the names that count,
+ * up to a NULL; other parameters are ignored. A parameter without a value counts as absent; a known
+ * one that is repeated is an error (RFC 6749 section 3.2). bytes end
  * in a NUL that length does not count. NULL with a sentence for the client in *error (static
  * text) where the body is malformed.
  */
-apr_hash_t *users_form_parse(const char *bytes, size_t length, apr_pool_t *pool,
-                             const char **error);
+apr_hash_t *users_form_parse(const char *bytes, size_t length, const char *const *known,
+                             apr_pool_t *pool, const char **error);
 
 #endif

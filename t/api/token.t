@@ -211,6 +211,24 @@ subtest 'requests' => sub {
     is $json->{status}, 200, 'JSON';
     is $json->{json}{scope}, 'register', 'has the same parameters';
     is ask(@GRANT, @CLIENT, unknown => 'x')->{status}, 200, 'what is unknown is ignored';
+    for my $unknown (
+        { expires_in => 7200 }, { trusted => JSON::PP::true }, { resource => ['a'] }, { claims => { a => [1.5] } },
+        { token => 1, assertion => '' },
+        )
+    {
+        my ($name) = sort keys %$unknown;
+        is $server->request(POST => TOKEN, json => { @GRANT, @CLIENT, %$unknown })->{status}, 200, "JSON with $name";
+        is $server->request(POST => REVOKE, json => { @CLIENT, %$unknown, token => 'x' })->{status}, 200,
+            "revocation with $name";
+        is $server->request(POST => INTROSPECT, json => { @PANEL, %$unknown, token => 'x' })->{status}, 200,
+            "introspection with $name";
+    }
+    for my $path (TOKEN, REVOKE, INTROSPECT) {
+        my @needed = $path eq TOKEN ? (@GRANT, @PANEL) : (@PANEL, token => 'x');
+        is form($path, resource => 'a', @needed, resource => 'b', resource => "\xFF")->{status}, 200,
+            "$path with a repeated one that nobody knows";
+        is_error form($path, @needed, $needed[0] => $needed[1]), 400, 'invalid_request', "$path with a known one twice";
+    }
     is $server->request(POST => TOKEN . '?scope=register', form => [@GRANT, @PANEL])->{json}{scope},
         'public', 'so is the query';
 
@@ -231,7 +249,7 @@ subtest 'requests' => sub {
             400, 'invalid_request', $name;
     }
     for my $body ('', '{', '[]', '"a"', '{"grant_type":1}', '{"a":"b","a":"b"}', '{"grant_type":"\u0000"}',
-        '{"grant_type":{"a":"b"}}')
+        '{"grant_type":{"a":"b"}}', '{"grant_type":"client_credentials","scope":["a"]}')
     {
         is_error $server->request(POST => TOKEN, body => $body,
             headers => ['Content-Type' => 'application/json']),

@@ -7,6 +7,8 @@
 #define REPEATED  "the request body names a parameter twice"
 #define HAS_NUL   "the request body holds a NUL character"
 
+static const char *const known[] = {"grant_type", "scope", "user name", "x", "a", NULL};
+
 static void decodes_text(void **state)
 {
     static const struct {
@@ -59,7 +61,7 @@ static void decodes_text(void **state)
 static apr_hash_t *parse(void **state, const char *body)
 {
     const char *error = NULL;
-    apr_hash_t *parameters = users_form_parse(body, strlen(body), *state, &error);
+    apr_hash_t *parameters = users_form_parse(body, strlen(body), known, *state, &error);
     assert_null(error);
     assert_non_null(parameters);
     return parameters;
@@ -90,6 +92,13 @@ static void a_parameter_without_a_value_is_absent(void **state)
     assert_string_equal(value_of(parse(state, "&a=b&"), "a"), "b");
 }
 
+static void ignores_what_is_not_known(void **state)
+{
+    apr_hash_t *parameters = parse(state, "b=1&a=b&b=2&A=b&b=%zz&b=%ff&b&resource=x&resource=y");
+    assert_int_equal(apr_hash_count(parameters), 1);
+    assert_string_equal(value_of(parameters, "a"), "b");
+}
+
 static void refuses_what_is_malformed(void **state)
 {
     static const struct {
@@ -97,13 +106,16 @@ static void refuses_what_is_malformed(void **state)
         size_t length;
         const char *error;
     } rows[] = {
-        {"a=%", 3, MALFORMED},     {"%zz=a", 5, MALFORMED},  {"a=%00", 5, MALFORMED},
-        {"a=%ff", 5, MALFORMED},   {"a=b&a=b", 7, REPEATED}, {"a=b&%61=c", 9, REPEATED},
-        {"a=b\0&c=d", 8, HAS_NUL}, {"\0", 1, HAS_NUL},       {"a=b&a=", 6, REPEATED},
+        {"a=%", 3, MALFORMED},         {"%zz=a", 5, MALFORMED},
+        {"a=%00", 5, MALFORMED},       {"a=%ff", 5, MALFORMED},
+        {"a=b&a=b", 7, REPEATED},      {"a=b&%61=c", 9, REPEATED},
+        {"a=b&b=%&a=b", 11, REPEATED}, {"%=b", 3, MALFORMED},
+        {"a=b\0&c=d", 8, HAS_NUL},     {"\0", 1, HAS_NUL},
+        {"a=b&a=", 6, REPEATED},
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         const char *error = "none";
-        assert_null(users_form_parse(rows[i].body, rows[i].length, *state, &error));
+        assert_null(users_form_parse(rows[i].body, rows[i].length, known, *state, &error));
         assert_string_equal(error, rows[i].error);
     }
 }
@@ -112,6 +124,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(decodes_text),
     cmocka_unit_test(reads_parameters),
     cmocka_unit_test(a_parameter_without_a_value_is_absent),
+    cmocka_unit_test(ignores_what_is_not_known),
     cmocka_unit_test(refuses_what_is_malformed),
 };
 
