@@ -105,9 +105,7 @@ static users_refusal judge_headers(request_rec *r, users_admission *admission)
     if (refused.status != OK) {
         return refused;
     }
-    if (!users_prefer_parse(apr_table_get(r->headers_in, "Prefer"), &admission->prefer)) {
-        return refuse_malformed(r, "Prefer");
-    }
+    admission->prefer = users_prefer_parse(apr_table_get(r->headers_in, "Prefer"));
     admission->idempotency_key = key ? users_idempotency_key_parse(key, r->pool) : NULL;
     if (key && !admission->idempotency_key) {
         return refuse_malformed(r, "Idempotency-Key");

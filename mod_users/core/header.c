@@ -110,32 +110,29 @@ static bool read_preference(users_span element, users_pair *preference)
     return well_formed;
 }
 
-bool users_prefer_parse(const char *value, users_prefer *prefer)
+users_prefer users_prefer_parse(const char *value)
 {
+    users_prefer prefer = {.minimal = false, .strict = false};
     bool returns = false; /* the first of a kind counts, RFC 7240 section 2 */
     bool handling = false;
     users_span rest = users_span_of(value);
     users_span element;
 
-    *prefer = (users_prefer){.minimal = false, .strict = false};
     while (users_list_next(&rest, ',', &element)) {
         users_pair preference;
 
-        if (element.length == 0) {
-            continue;
-        }
         if (!read_preference(element, &preference)) {
-            return false;
+            continue;
         }
         if (users_span_is(preference.name, "return") && !returns) {
             returns = true;
-            prefer->minimal = users_span_is(preference.value, "minimal");
+            prefer.minimal = users_span_is(preference.value, "minimal");
         } else if (users_span_is(preference.name, "handling") && !handling) {
             handling = true;
-            prefer->strict = users_span_is(preference.value, "strict");
+            prefer.strict = users_span_is(preference.value, "strict");
         }
     }
-    return true;
+    return prefer;
 }
 
 /* The text of an sf-string (RFC 9651 section 3.3.3), NULL where it is none. */

@@ -21,14 +21,14 @@ const users_entity_tags *users_entity_tags_parse(const char *value, apr_pool_t *
  * section 8.8.3.2. */
 bool users_entity_tags_match(const users_entity_tags *tags, const char *current, bool weakly);
 
-/* Prefer (RFC 7240). Preferences that we do not know are passed over. */
+/* Prefer (RFC 7240). Preferences that we do not know, or cannot read, are ignored (section 2). */
 typedef struct {
     bool minimal; /* return=minimal */
     bool strict;  /* handling=strict */
 } users_prefer;
 
-/* False where value is malformed. value: NULL where the request has none. */
-bool users_prefer_parse(const char *value, users_prefer *prefer);
+/* value: NULL where the request has none. */
+users_prefer users_prefer_parse(const char *value);
 
 /*
  * Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a quoted string (RFC 9651

@@ -214,11 +214,6 @@ my %malformed = (
             ]
         } qw(If-Match If-None-Match)
     ),
-    Prefer => [
-        '=minimal', 'return=', 'return==minimal', 'return="minimal', 'return=min"imal',
-        'return minimal', 'return=minimal x', '"return"=minimal', 'return=minimal; =x',
-        'return=minimal, @', 'return=(minimal)', 'wait=1, ret/urn'
-    ],
 );
 $before = city();
 for my $method (sort keys %requests) {
@@ -240,6 +235,7 @@ for my $prefer (
     'return=minimal', 'Return=minimal', 'return = minimal', 'return="minimal"',
     'return=minimal; foo=bar', 'respond-async, wait=10, return=minimal', 'return=minimal,',
     'x="a, return=none", return=minimal', 'return=minimal, return=representation',
+    'return=minimal, @', 'timezone=America/New_York, return=minimal', 'return=a/b, return=minimal',
     )
 {
     for my $token (FULL_TOKEN, UPDATE_TOKEN) {
@@ -256,7 +252,11 @@ for my $prefer (
 }
 for my $prefer (
     'return=representation', 'return', 'return=other', 'return=representation, return=minimal',
-    'returns=minimal', 'x="return=minimal"', 'wait=10', ''
+    'returns=minimal', 'x="return=minimal"', 'wait=10', '',
+    # RFC 7240 section 2: what can't be read is ignored
+    '=minimal', 'return=', 'return==minimal', 'return="minimal', 'return=min"imal', 'return minimal',
+    'return=minimal x', '"return"=minimal', 'return=minimal; =x', 'return=(minimal)', 'wait=1, ret/urn',
+    'timezone=America/New_York', '"', '=',
     )
 {
     my $answer = patch({ city => 'Full' }, headers => [Prefer => $prefer]);
@@ -323,7 +323,7 @@ my @faults = (
         [501, 'a method that nobody knows', sub ($r) { $r->{method} = 'BREW' }],
     ],
     [
-        [400, 'a malformed Prefer', sub ($r) { push $r->{headers}->@*, Prefer => '=' }],
+        [400, 'a malformed If-Match', sub ($r) { push $r->{headers}->@*, 'If-Match' => '=' }],
         [400, 'a malformed If-None-Match', sub ($r) { push $r->{headers}->@*, 'If-None-Match', 'x' }],
     ],
     [

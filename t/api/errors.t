@@ -15,7 +15,7 @@ my %update = (token => FULL_TOKEN, headers => \@json);
 # Status, what is wrong, and a request with that.
 my @errors = (
     [400, 'a body that is no JSON',      PATCH => '/api/users', %update, body => '{'],
-    [400, 'a malformed field',           PATCH => '/api/users', %update, headers => [Prefer => '=']],
+    [400, 'a malformed field',           PATCH => '/api/users', %update, headers => ['If-Match' => '=']],
     [400, 'a malformed key',             PATCH => '/api/users', %update,
         headers => ['Idempotency-Key' => '"']],
     [400, 'two credentials',             GET => '/api/users',

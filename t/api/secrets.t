@@ -104,7 +104,7 @@ my @operations = (
     (map { [$_] } qw(GET HEAD OPTIONS PUT FROBNICATE)),
     [GET => path => '/api/users/1'],
     [GET => headers => [Accept => 'text/html']],
-    [GET => headers => [Prefer => '"']],
+    [GET => headers => ['If-Match' => '"']],
     @bodies,
 );
 

@@ -349,7 +349,7 @@ subtest 'the next request begins where the body ends, read or not' => sub {
         [405, DELETE     => '/api/users',   headers => $json],
         [501, FROBNICATE => '/api/users',   headers => $json],
         [400, PATCH      => '/api/users',   headers => $json, token => FULL_TOKEN],
-        [400, PATCH      => '/api/users',   headers => [@$json, Prefer => '"'], token => FULL_TOKEN],
+        [400, PATCH      => '/api/users',   headers => [@$json, 'If-Match' => '"'], token => FULL_TOKEN],
         [406, PATCH      => '/api/users',   headers => $html, token => FULL_TOKEN],
         [415, PATCH      => '/api/users',   token => FULL_TOKEN],
         [415, PATCH      => '/api/users',   headers => $gzip, token => FULL_TOKEN],
