@@ -55,18 +55,21 @@ users_credential users_credential_parse(const char *value, apr_pool_t *pool)
     if (!value) {
         return credential;
     }
-    if (strchr(value, ',')) {
-        credential.kind = USERS_CREDENTIAL_REPEATED;
-        return credential;
-    }
-    length = strcspn(value, " ");
+    length = strcspn(value, " ,");
     scheme = apr_pstrmemdup(pool, value, length);
     rest = value + length + strspn(value + length, " ");
     if (apr_cstr_casecmp(scheme, "Bearer") == 0) {
         credential.kind = USERS_CREDENTIAL_BEARER;
-        credential.secret = is_token68(rest) ? rest : NULL;
     } else if (apr_cstr_casecmp(scheme, "Basic") == 0) {
         credential.kind = USERS_CREDENTIAL_BASIC;
+    } else if (*scheme) { /* whose parameters may be separated by commas */
+        return credential;
+    }
+    if (strchr(value, ',')) {
+        credential.kind = USERS_CREDENTIAL_REPEATED;
+    } else if (credential.kind == USERS_CREDENTIAL_BEARER) {
+        credential.secret = is_token68(rest) ? rest : NULL;
+    } else if (credential.kind == USERS_CREDENTIAL_BASIC) {
         read_pair(rest, &credential, pool);
     }
     return credential;

@@ -307,11 +307,16 @@ subtest 'more than one Authorization header field is malformed' => sub {
         ["$valid, $valid"],
         ["$valid,"],
         [",$valid"],
-        ['Digest username="john", realm="users"'],
+        ["Bearer, $valid"],
     ) {
         my $answer = authorize(GET => @$_);
         is $answer->{status}, 400, join(' and ', map { "'$_'" } @$_) . ' is a 400';
         is_deeply challenges($answer), [], 'without a challenge';
+    }
+    for my $other ('Digest username="john", realm="users"', 'Signature a="b",c="d"', "Digest a=\"b\", $valid") {
+        my $answer = authorize(GET => $other);
+        is $answer->{status}, 401, "'$other' is of another scheme: 401";
+        is_deeply challenges($answer), [BEARER, BASIC], 'with the challenges';
     }
 };
 

@@ -49,7 +49,8 @@ static void check_credential(const char *value, size_t length, apr_pool_t *pool)
     users_credential credential = users_credential_parse(value, pool);
     unsigned char digest[USERS_DIGEST_LENGTH];
     (void)length;
-    FUZZ_CHECK((credential.kind == USERS_CREDENTIAL_REPEATED) == (strchr(value, ',') != NULL));
+    FUZZ_CHECK(strchr(value, ',') != NULL ? credential.secret == NULL
+                                          : credential.kind != USERS_CREDENTIAL_REPEATED);
     switch (credential.kind) {
     case USERS_CREDENTIAL_BEARER:
         check_bearer(value, &credential);

@@ -117,8 +117,14 @@ static void a_comma_is_a_second_field(void **state)
         {"Bearer abc, Bearer abc", REPEATED, NULL, NULL},
         {"Bearer abc, Basic dTpw", REPEATED, NULL, NULL},
         {"Bearer a,b", REPEATED, NULL, NULL},
-        {"Digest username=\"u\", realm=\"r\"", REPEATED, NULL, NULL},
+        {"Bearer, Bearer abc", REPEATED, NULL, NULL},
+        {"basic ,", REPEATED, NULL, NULL},
         {",", REPEATED, NULL, NULL},
+        {", Bearer abc", REPEATED, NULL, NULL},
+        {" , Bearer abc", REPEATED, NULL, NULL},
+        {"Digest username=\"u\", realm=\"r\"", NONE, NULL, NULL},
+        {"Digest, Bearer abc", NONE, NULL, NULL},
+        {"Bearers a, b", NONE, NULL, NULL},
     };
     check(state, rows, COUNT(rows));
 }
