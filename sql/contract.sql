@@ -574,8 +574,8 @@ as $$
     'client_id', application.client_id,
     'username', account.email,
     'sub', coalesce(account.id::text, 'app:' || application.id),
-    'exp', floor(extract(epoch from token.expires_at)),
-    'iat', floor(extract(epoch from token.created_at)),
+    'exp', case when isfinite(token.expires_at) then floor(extract(epoch from token.expires_at)) end,
+    'iat', case when isfinite(token.created_at) then floor(extract(epoch from token.created_at)) end,
     'token_type', 'Bearer'))
   from users.token
   join users.application on application.id = token.application_id

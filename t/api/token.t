@@ -345,6 +345,11 @@ subtest 'introspection' => sub {
         iat        => $owned->{created_at},
         token_type => 'Bearer',
     }, q(a user's token);
+    $server->sql("update users.token set expires_at = 'infinity', created_at = '-infinity'
+      where digest = sha256('$owned->{access_token}')");
+    is_deeply [sort keys $inspect->($owned->{access_token})->{json}->%*],
+        [qw(active client_id scope sub token_type username)], 'one that never ends has no end';
+    is status_of($owned->{access_token}), 200, '... and is valid';
     $server->sql("update users.token set scopes = '{b,a,b,\"\",b}' where digest = sha256('$owned->{access_token}')");
     is $inspect->($owned->{access_token})->{json}{scope}, 'b a', 'what was stored as a list is told as a set';
     is $answer->{headers}{'cache-control'}, 'no-store', 'not to be stored';
