@@ -151,16 +151,16 @@ static users_db_status decode_change(users_db_call *call, const PGresult *result
 /* Our tags are hexadecimal: another one can't be the present one and needs no quoting here. */
 static const char *array_of_tags(const apr_array_header_t *tags, apr_pool_t *pool)
 {
-    const char *array = "";
+    apr_array_header_t *ours = apr_array_make(pool, tags->nelts, sizeof(const char *));
 
     for (int i = 0; i < tags->nelts; i++) {
         const char *tag = APR_ARRAY_IDX(tags, i, const char *);
 
         if (*tag && strspn(tag, "0123456789abcdef") == strlen(tag)) {
-            array = apr_pstrcat(pool, array, *array ? "," : "", tag, NULL);
+            APR_ARRAY_PUSH(ours, const char *) = tag;
         }
     }
-    return apr_pstrcat(pool, "{", array, "}", NULL);
+    return apr_pstrcat(pool, "{", apr_array_pstrcat(pool, ours, ','), "}", NULL);
 }
 
 users_outcome users_db_update_account(users_db_call *call, apr_int64_t user,

@@ -5,6 +5,7 @@ use v5.36;
 use IO::Uncompress::Gunzip qw(gunzip);
 use JSON::PP ();
 use Users::Test;
+use Users::Test::Process qw(slurp);
 
 my $server = Users::Test->start;
 
@@ -426,5 +427,27 @@ is $document, get()->{body}, 'what is compressed is the account';
 $answer = patch({ fname => '' }, headers => ['Accept-Encoding' => 'gzip']);
 gunzip(\$answer->{body}, \my $errors);
 is_deeply JSON::PP::decode_json($errors), { errors => ["fname can't be blank"] }, '... or the errors';
+
+# ---- Many tags -------------------------------------------------------------------------------
+
+$server->stop;
+$server->start(conf => "LimitRequestFieldSize 1000000\nStartServers 1\n");
+
+# The most that the children have had in memory, in KiB.
+sub peak {
+    my ($most) = sort { $b <=> $a } map { slurp("/proc/$_/status") =~ /VmHWM:\s*(\d+)/ } $server->children;
+    return $most;
+}
+
+my @many = map { sprintf '"%032x"', $_ } 1 .. 6000;
+for my $case ([412, @many], [200, @many, etag()]) {
+    my ($status, @tags) = @$case;
+    is patch({ city => 'Many' }, headers => ['If-Match' => join ', ', @tags])->{status}, $status,
+        'thousands of tags in If-Match';
+}
+SKIP: {
+    skip 'memcheck needs memory of its own', 1 if $server->single_process;
+    cmp_ok peak(), '<', 100 * 1024, '... take little memory';
+}
 
 done_testing;
