@@ -96,15 +96,22 @@ users_outcome users_db_find_credential(users_db_call *call, const char *name,
 
 /* Changes */
 
+/* What each function of the contract may answer. */
 static const struct {
+    const users_statement *statement;
     const char *word;
     users_change_kind kind;
-} kinds[] = {
-    {"updated", USERS_CHANGE_DONE},        {"created", USERS_CHANGE_DONE},
-    {"repeated", USERS_CHANGE_REPEATED},   {"invalid", USERS_CHANGE_INVALID},
-    {"stale", USERS_CHANGE_STALE},         {"absent", USERS_CHANGE_ABSENT},
-    {"duplicate", USERS_CHANGE_DUPLICATE}, {"key_reused", USERS_CHANGE_REUSED},
-    {"under_way", USERS_CHANGE_UNDER_WAY},
+} outcomes[] = {
+    {&update_account, "updated", USERS_CHANGE_DONE},
+    {&update_account, "invalid", USERS_CHANGE_INVALID},
+    {&update_account, "stale", USERS_CHANGE_STALE},
+    {&update_account, "absent", USERS_CHANGE_ABSENT},
+    {&register_account, "created", USERS_CHANGE_DONE},
+    {&register_account, "repeated", USERS_CHANGE_REPEATED},
+    {&register_account, "invalid", USERS_CHANGE_INVALID},
+    {&register_account, "duplicate", USERS_CHANGE_DUPLICATE},
+    {&register_account, "key_reused", USERS_CHANGE_REUSED},
+    {&register_account, "under_way", USERS_CHANGE_UNDER_WAY},
 };
 
 static apr_status_t release_json(void *json)
@@ -113,39 +120,91 @@ static apr_status_t release_json(void *json)
     return APR_SUCCESS;
 }
 
-static bool find_kind(const char *word, users_change_kind *kind)
+static bool find_kind(const users_statement *statement, const char *word, users_change_kind *kind)
 {
-    for (size_t i = 0; word && i < sizeof(kinds) / sizeof(*kinds); i++) {
-        if (strcmp(word, kinds[i].word) == 0) {
-            *kind = kinds[i].kind;
+    for (size_t i = 0; word && i < sizeof(outcomes) / sizeof(*outcomes); i++) {
+        if (outcomes[i].statement == statement && strcmp(word, outcomes[i].word) == 0) {
+            *kind = outcomes[i].kind;
             return true;
         }
     }
     return false;
 }
 
-/* The columns that both changes have: outcome, faults, document. */
-static users_db_status decode_change(users_db_call *call, const PGresult *result,
-                                     users_change *change)
+static bool are_faults(const json_t *list)
+{
+    size_t i;
+    json_t *fault;
+
+    json_array_foreach(list, i, fault)
+    {
+        if (!json_is_string(json_object_get(fault, "field")) ||
+            !json_is_string(json_object_get(fault, "text"))) {
+            return false;
+        }
+    }
+    return json_is_array(list);
+}
+
+static users_db_status broken(const users_db_call *call, const users_statement *statement,
+                              const char *why)
+{
+    users_log_at(&call->log, USERS_LOG_ERR, 0, "users_api.%s breaks the contract: %s",
+                 statement->name, why);
+    return USERS_DB_FAILED;
+}
+
+/* The faults of an outcome "invalid". text: may be NULL. */
+static users_db_status read_faults(users_db_call *call, const users_statement *statement,
+                                   const char *text, bool stores, users_change *change)
+{
+    json_error_t error = {.line = 0}; /* jansson does not set all of it */
+
+    if (!text) {
+        /* what is not to be stored has faults that the caller knows */
+        return stores ? broken(call, statement, "it refuses without a fault") : USERS_DB_OK;
+    }
+    change->faults = json_loads(text, 0, &error);
+    if (!change->faults && (json_error_code(&error) == json_error_out_of_memory ||
+                            json_error_code(&error) == json_error_unknown)) {
+        return USERS_DB_FAILED;
+    }
+    apr_pool_cleanup_register(call->pool, change->faults, release_json, apr_pool_cleanup_null);
+    if (!are_faults(change->faults)) {
+        return broken(call, statement, "its faults are not a list of {field, text}");
+    }
+    return stores && !json_array_size(change->faults)
+               ? broken(call, statement, "it refuses without a fault")
+               : USERS_DB_OK;
+}
+
+/* The answer to a registration adds members at the end; that to an update is sent as it is. */
+static bool is_document(const users_statement *statement, const char *document, apr_size_t length)
+{
+    return document && (statement != &register_account ||
+                        (length > 2 && document[0] == '{' && document[length - 1] == '}'));
+}
+
+/* The columns that both changes have: outcome, faults, document. stores: see users_submission. */
+static users_db_status decode_change(users_db_call *call, const users_statement *statement,
+                                     bool stores, const PGresult *result, users_change *change)
 {
     const char *word = PQntuples(result) == 1 ? users_text_at(result, 0, 0) : NULL;
 
-    *change = (users_change){.document = word ? users_text_at(result, 0, 2) : NULL};
-    if (!find_kind(word, &change->kind) ||
-        (change->kind <= USERS_CHANGE_REPEATED && !change->document)) {
-        users_log_at(&call->log, USERS_LOG_ERR, 0, "the contract is broken by the outcome '%s'",
-                     word ? word : "");
-        return USERS_DB_FAILED;
+    *change = (users_change){.faults = NULL};
+    if (!find_kind(statement, word, &change->kind)) {
+        return broken(call, statement,
+                      apr_psprintf(call->pool, "its outcome is '%s'", word ? word : ""));
     }
+    change->document = users_text_at(result, 0, 2);
     change->document_length = (apr_size_t)PQgetlength(result, 0, 2);
-    if (change->kind == USERS_CHANGE_INVALID && users_text_at(result, 0, 1)) {
-        change->faults = json_loads(users_text_at(result, 0, 1), 0, NULL);
-        if (!change->faults) {
-            return USERS_DB_FAILED; /* nothing was stored */
-        }
-        apr_pool_cleanup_register(call->pool, change->faults, release_json, apr_pool_cleanup_null);
+    if (change->kind <= USERS_CHANGE_REPEATED &&
+        !is_document(statement, change->document, change->document_length)) {
+        return broken(call, statement, "its document is missing, or not an object with members");
     }
-    return USERS_DB_OK;
+    return change->kind == USERS_CHANGE_INVALID
+               ? read_faults(call, statement, users_text_at(result, 0, 1), stores, change)
+               : USERS_DB_OK;
 }
 
 /* Our tags are hexadecimal: another one can't be the present one and needs no quoting here. */
@@ -187,7 +246,7 @@ users_outcome users_db_update_account(users_db_call *call, apr_int64_t user,
     status = users_run_change(call, &update_account, parameters, &result, &settled);
     users_route_note_change(call, user);
     if (status == USERS_DB_OK) {
-        status = decode_change(call, result, change);
+        status = decode_change(call, &update_account, wanted->store, result, change);
     }
     return users_outcome_of_change(status);
 }
@@ -216,7 +275,7 @@ users_outcome users_db_register_account(users_db_call *call, const users_registr
              : USERS_DB_FAILED;
 
     if (status == USERS_DB_OK) {
-        status = decode_change(call, result, change);
+        status = decode_change(call, &register_account, wanted->store, result, change);
     }
     if (status == USERS_DB_OK && settled && change->kind == USERS_CHANGE_UNDER_WAY) {
         status = USERS_DB_UNKNOWN; /* it is our own first try that has the idempotency key */

@@ -23,8 +23,9 @@ static const users_statement find_by_id_account = {USERS_FIND_BY_ID_ACCOUNT, "fi
 /* The contract of 0.1.0, and what others made after it, has no old_secret_digest. */
 static const users_statement find_application = {
     USERS_FIND_APPLICATION, "find_application",
-    "select application_id::bigint, secret_digest, array_to_string(scopes, ' '),"
-    " array_to_string(default_scopes, ' '), (to_jsonb(p) ->> 'old_secret_digest')::bytea"
+    "select application_id::bigint, secret_digest, coalesce(array_to_string(scopes, ' '), ''),"
+    " coalesce(array_to_string(default_scopes, ' '), ''), (to_jsonb(p) ->> "
+    "'old_secret_digest')::bytea"
     " from users_api.application p where client_id = $1",
     1, true};
 static const users_statement issue_token = {

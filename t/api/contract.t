@@ -1,0 +1,98 @@
+# An administrator's own contract that errs: a 500 and a line that names the function, never a crash.
+
+use v5.36;
+use Users::Test;
+
+my $server = Users::Test->start(vhost => OAUTH_ENDPOINTS);
+
+my %person = (fname => 'Jane', lname => 'Roe', provider_server => 's.example', provider_username => 'jane');
+
+sub patch (%option) {
+    return $server->request(PATCH => '/api/users', token => FULL_TOKEN, json => { user => { city => 'Delft' } }, %option);
+}
+
+sub post () {
+    return $server->request(POST => '/api/users', token => REGISTER_TOKEN, json => { user => \%person });
+}
+
+# The contract's function answers this row; its signature stays.
+sub replace ($function, @columns) {
+    my $columns = join ', ', @columns;
+    $server->sql(<<~SQL);
+        do \$do\$ declare f regprocedure := (select max(oid) from pg_proc
+          where pronamespace = 'users_api'::regnamespace and proname = '$function');
+        begin
+          execute regexp_replace(pg_get_functiondef(f), '\\mAS \\\$function\\\$.*\$',
+            'as \$body\$ begin return query select $columns; end \$body\$');
+        end \$do\$
+        SQL
+}
+
+my @children = sort $server->children;
+
+sub test_broken ($function, $ask, @cases) {
+    for my $case (@cases) {
+        my ($what, $wrong, @row) = @$case;
+        replace($function, map { s/'/''/gr } @row);
+        my $answer = $ask->();
+        is $answer->{status}, 500, "$function: $what";
+        is ref $answer->{json}{errors}, 'ARRAY', '... in JSON';
+        my $line = qr/\Qusers_api.$function breaks the contract: $wrong\E/;
+        ok $server->wait_for_log($line), '... with a line in the log';
+        $server->expect_log($line);
+    }
+}
+
+my $list = 'its faults are not a list of {field, text}';
+my @faulty = map { my ($what, $faults) = @$_; [$what, $list, "'invalid'", "'$faults'::jsonb"] } (
+    ['a fault without a field',        '[{"text":"is bad"}]'],
+    ['one without a text',             '[{"field":"fname"}]'],
+    ['a field that is null',           '[{"field":null,"text":"is bad"}]'],
+    ['a field that is a number',       '[{"field":1,"text":"is bad"}]'],
+    ['a text that is a number',        '[{"field":"fname","text":1}]'],
+    ['a text that is a list',          '[{"field":"fname","text":["is bad"]}]'],
+    ['a second fault that is none',    '[{"field":"fname","text":"is bad"},"fname"]'],
+    ['faults that are an object',      '{"field":"fname","text":"is bad"}'],
+    ['faults that are a text',         '"fname is bad"'],
+    ['faults with a large number',     '[1e1000]'],
+);
+my @refusing = map { my ($what, $faults) = @$_; [$what, 'it refuses without a fault', "'invalid'", "$faults\::jsonb"] }
+    ['no faults at all', 'null'], ['an empty list of faults', "'[]'"];
+
+subtest 'update_account' => sub {
+    test_broken('update_account', \&patch,
+        (map { [@$_, 'null::json'] } @faulty, @refusing),
+        ['an unknown outcome',      "its outcome is 'done'",      "'done'",      'null::jsonb', 'null::json'],
+        ['one of a registration',   "its outcome is 'duplicate'", "'duplicate'", 'null::jsonb', 'null::json'],
+        ['no outcome',              "its outcome is ''",          'null::text',  'null::jsonb', 'null::json'],
+        ['no document', 'its document is missing, or not an object with members', "'updated'", 'null::jsonb', 'null::json'],
+    );
+    replace('update_account', "''invalid''", qq(''[{"field":"fname","text":"is bad"}]''::jsonb), 'null::json');
+    is_deeply patch()->{json}, { errors => ['fname is bad'] }, 'what keeps the contract is told';
+};
+
+subtest 'register_account' => sub {
+    test_broken('register_account', \&post,
+        (map { [@$_, 'null::json', 'null::jsonb'] } @faulty, @refusing),
+        ['an unknown outcome',      "its outcome is 'registered'", "'registered'", 'null::jsonb', 'null::json', 'null::jsonb'],
+        ['one of a change',         "its outcome is 'updated'",    "'updated'",    'null::jsonb', 'null::json', 'null::jsonb'],
+        map { ['an account that is no object: ' . $_, 'its document is missing, or not an object with members', "'created'",
+            'null::jsonb', "$_\::json", 'null::jsonb'] } 'null', "'{}'", "'[1,2]'", "'\"a\"'",
+    );
+};
+
+subtest 'an application without scopes' => sub {
+    $server->sql(<<~'SQL');
+        create or replace view users_api.application as
+        select id as application_id, client_id, secret_digest, null::text[] as scopes, null::text[] as default_scopes,
+          null::bytea as old_secret_digest from users.application
+        SQL
+    my $answer = $server->request(POST => '/api/oauth/token', basic => [CLIENT_ID, CLIENT_SECRET],
+        form => [grant_type => 'client_credentials']);
+    is $answer->{status}, 400, 'gets no token';
+    is $answer->{json}{error}, 'invalid_scope', '... for want of a scope';
+};
+
+is_deeply [sort $server->children], \@children, 'no child has ended';
+
+done_testing;
