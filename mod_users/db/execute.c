@@ -26,11 +26,13 @@ const char *users_db_status_name(users_db_status status)
     return status_names[status];
 }
 
-/* SQLSTATEs that a value of the request can cause: it is out of range, or no such text. */
+/*
+ * A number of the request is out of numeric's range. Other faults of a value are the server's: the
+ * request has been found to be JSON in UTF-8 without a NUL.
+ */
 static bool is_value_error(const char *state)
 {
-    return strcmp(state, "22003") == 0 || strcmp(state, "22021") == 0 ||
-           strcmp(state, "22P02") == 0 || strcmp(state, "22P05") == 0;
+    return strcmp(state, "22003") == 0;
 }
 
 /* A prepared statement has gone (DISCARD ALL), or does not fit a view that was replaced. */

@@ -81,6 +81,23 @@ subtest 'register_account' => sub {
     );
 };
 
+# SQLSTATEs of values are the server's fault where the request is JSON in UTF-8.
+subtest 'a value that is wrong in the database' => sub {
+    replace('register_account', "''created''", 'null::jsonb', q(''''::json), 'null::jsonb');
+    is post()->{status}, 500, 'a document that is no JSON';
+    $server->expect_log(qr/register_account: 22P02/);
+    for my $state (qw(22P02 22P05 22021)) {
+        $server->sql(<<~SQL);
+            create or replace function users.err() returns trigger language plpgsql as
+              \$\$ begin raise exception using errcode = '$state', message = 'a value is wrong'; end \$\$;
+            create or replace trigger err before insert on users.token for each row execute function users.err()
+            SQL
+        is $server->request(POST => '/api/oauth/token', basic => [CLIENT_ID, CLIENT_SECRET],
+            form => [grant_type => 'client_credentials'])->{status}, 500, "a trigger that fails with $state";
+        $server->expect_log(qr/issue_token: $state/);
+    }
+};
+
 subtest 'an application without scopes' => sub {
     $server->sql(<<~'SQL');
         create or replace view users_api.application as
