@@ -104,7 +104,7 @@ end
 $$;
 comment on function users_admin.add_application is
   'Make an application. p_secret_digest: SHA-256 of its client secret; p_scopes: null for none; '
-  'p_default_scopes: among them, null for all. Warns of scopes that nobody knows yet.';
+  'p_default_scopes: among them, null for public where that is among them, else for all. Warns of scopes that nobody knows yet.';
 
 create or replace function users_admin.list_applications(p_limit integer)
 returns table (id bigint, name text, client_id text, scopes text, default_scopes text, created_at timestamptz,

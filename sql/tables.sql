@@ -21,6 +21,7 @@ insert into users.migration (name) values
   ('001-migration'),
   ('002-application-old-secret'),
   ('003-stored-documents'),
+  ('004-default-scopes'),
   ('functions');
 
 -- Reference data
@@ -107,7 +108,8 @@ comment on table users.application is 'OAuth 2.0 clients (RFC 6749 section 2).';
 comment on column users.application.secret_digest is 'SHA-256 of the client secret';
 comment on column users.application.scopes is 'what it may get a token for in its own name (client credentials)';
 comment on column users.application.default_scopes is
-  'those of them that a token gets whose request names none (RFC 6749 section 3.3); null: all';
+  'those of them that a token gets whose request names none (RFC 6749 section 3.3); null: public where it is among '
+  'them, else all';
 comment on column users.application.revoked_at is 'from then on none of its tokens is valid; null: live';
 comment on column users.application.old_secret_digest is
   'SHA-256 of the client secret before this one, where it stayed valid for a while; null: it did not';

@@ -18,7 +18,7 @@ comment on view users_api.token is
 
 create view users_api.application as
 select id as application_id, client_id, secret_digest, scopes,
-  coalesce(default_scopes, scopes) as default_scopes,
+  coalesce(default_scopes, case when 'public' = any (scopes) then '{public}' else scopes end) as default_scopes,
   case when old_secret_expires_at > now() then old_secret_digest end as old_secret_digest
 from users.application
 where revoked_at is null;

@@ -14,6 +14,8 @@ my $server = Users::Test->new;
 $server->sql(<<~'SQL');
     insert into users.application (name, client_id, secret_digest, scopes, default_scopes) values
       ('panel', 'panel', sha256('panel secret'), '{public,register,introspect}', '{public}'),
+      ('own', 'own', sha256('own'), '{public,register}', '{register}'),
+      ('robot', 'robot', sha256('robot'), '{register,introspect}', null),
       ('odd', U&'a:b &\00e9', sha256(convert_to(U&'s%c:r+t \00e9', 'UTF8')), '{public}', null),
       ('none', 'none', sha256('none'), '{}', null);
     insert into users.account (id, fname, lname, email, country, currency, locale, suspended_at)
@@ -61,7 +63,7 @@ subtest 'client credentials' => sub {
     like $token{access_token}, qr/^[\w-]{43}$/, '256 random bits';
     is $token{token_type}, 'Bearer',          'a bearer token';
     is $token{expires_in}, 7200,              'for two hours';
-    is $token{scope},      'public register', 'with the scopes of the application';
+    is $token{scope},      'public', 'with the default scope';
     cmp_ok abs($token{created_at} - time), '<', 60, 'made now';
     like $answer->{headers}{'content-type'}, qr{^application/json\b}, 'JSON';
     is $answer->{headers}{'cache-control'}, 'no-store', 'not to be stored';
@@ -78,8 +80,11 @@ subtest 'scopes' => sub {
     is ask(@GRANT, @CLIENT, scope => 'register')->{json}{scope}, 'register', 'what was asked for';
     is ask(@GRANT, @CLIENT, scope => 'register public')->{json}{scope}, 'register public',
         'in its order';
-    is ask(@GRANT, @CLIENT, scope => '')->{json}{scope}, 'public register', 'an empty one is none';
-    is ask(@GRANT, @PANEL)->{json}{scope}, 'public', 'none: the default of an application';
+    is ask(@GRANT, @CLIENT, scope => '')->{json}{scope}, 'public', 'an empty one is none';
+    is ask(@GRANT, client_id => 'own', client_secret => 'own')->{json}{scope}, 'register',
+        'none: the default of an application';
+    is ask(@GRANT, @CLIENT)->{json}{scope}, 'public', q(... without one, public where it holds that);
+    is ask(@GRANT, client_id => 'robot', client_secret => 'robot')->{json}{scope}, 'register introspect', '... else all';
     is ask(@GRANT, @PANEL, scope => 'register')->{json}{scope}, 'register',
         'it may have more than its default';
     for my $scope ('profile_read', 'register profile_update', 'registers', 'Register', 'public,register') {
@@ -92,7 +97,7 @@ subtest 'scopes' => sub {
         ['register  public',           'register public'],
         ['  public register public ',  'public register'],
         [join(' ', ('public') x 6500), 'public'],
-        [' ',                          'public register'],
+        [' ',                          'public'],
         )
     {
         my ($scope, $set) = @$case;

@@ -216,6 +216,9 @@ subtest 'an upgraded database is like a new one' => sub {
     is_deeply [grep { !$kept{ (split /\|/)[0] } } catalog('plain')->@*], catalog('fresh'),
         'the same tables, views, functions and rights';
     is reference('plain'), reference('fresh'), 'the same reference data';
+    my $default = q(select array_to_string(default_scopes, ' ') from users_api.application where client_id = );
+    is $server->sql("$default'@{[CLIENT_ID]}'", 'plain'), 'public register', 'an application keeps its default scopes';
+    is $server->sql("$default'@{[CLIENT_ID]}'", 'fresh'), 'public', '... which a new one does not have';
 
     ($status, undef, $error) = database('old', 'upgrade');
     is $status, 1, 'an earlier usersctl leaves a later database alone';
