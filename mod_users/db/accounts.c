@@ -158,15 +158,14 @@ static users_db_status broken(const users_db_call *call, const users_statement *
 static users_db_status read_faults(users_db_call *call, const users_statement *statement,
                                    const char *text, bool stores, users_change *change)
 {
-    json_error_t error = {.line = 0}; /* jansson does not set all of it */
-
     if (!text) {
         /* what is not to be stored has faults that the caller knows */
         return stores ? broken(call, statement, "it refuses without a fault") : USERS_DB_OK;
     }
-    change->faults = json_loads(text, 0, &error);
-    if (!change->faults && (json_error_code(&error) == json_error_out_of_memory ||
-                            json_error_code(&error) == json_error_unknown)) {
+    change->faults = json_loads(text, JSON_DECODE_ANY, NULL);
+    if (!change->faults) { /* without memory jansson gives any reason */
+        users_log_at(&call->log, USERS_LOG_ERR, 0, "cannot read the faults of users_api.%s",
+                     statement->name);
         return USERS_DB_FAILED;
     }
     apr_pool_cleanup_register(call->pool, change->faults, release_json, apr_pool_cleanup_null);
