@@ -5,8 +5,8 @@
 #include <apr_strings.h>
 
 #define CONFLICT_REPEATS 3                       /* of a statement that the database undid */
-#define FIRST_PAUSE      apr_time_from_msec(10)  /* between two questions what became of */
-#define LONGEST_PAUSE    apr_time_from_msec(250) /* a change; it doubles */
+#define FIRST_PAUSE      apr_time_from_msec(10)  /* before a repeat; between those that ask what */
+#define LONGEST_PAUSE    apr_time_from_msec(250) /* became of a change it doubles */
 
 users_limits users_limits_of(const users_db_call *call, const users_db *db)
 {
@@ -57,9 +57,10 @@ users_db_status users_run(users_db *db, const users_statement *statement,
         status = run_once(db, statement, parameters, l, result, &was_idle);
     }
     for (int i = 0; status == USERS_DB_CONFLICT && i < CONFLICT_REPEATS; i++) {
-        if (users_now() < l->end) {
+        if (users_now() + FIRST_PAUSE < l->end) {
             users_limits again = {.connection = l->end, .end = l->end};
 
+            apr_sleep(FIRST_PAUSE); /* lest it takes the other's lock again before that wakes up */
             status = run_once(db, statement, parameters, &again, result, &was_idle);
         }
     }
