@@ -4,6 +4,7 @@
 #include "config/settings.h"
 #include "core/account.h"
 #include "core/domain.h"
+#include "core/duration.h"
 #include "db/db.h"
 #include "http/urls.h"
 
@@ -14,7 +15,8 @@
 #include <stddef.h>
 
 #define CONNECTIONS_LIMIT 1000
-#define DAY               (24 * 60 * 60)
+#define HOUR              (60 * 60)
+#define DAY               (24 * HOUR)
 #define BODY_LIMIT        (16 * 1024 * 1024)
 #define FAILURES_LIMIT    1000000
 
@@ -50,6 +52,7 @@ typedef struct {
     size_t offset;
     int least; /* of a duration: seconds; 0: a millisecond */
     int limit; /* of a duration: seconds; 0: a day */
+    int bare;  /* of a duration: the most that is taken for seconds without a unit; 0: a minute */
     bool zero; /* a duration may be 0, which turns off what it is the duration of */
     const choice *choices;
 } member;
@@ -94,20 +97,30 @@ static const char *set_number(cmd_parms *cmd, void *location, const char *value)
     return NULL;
 }
 
+/*
+ * 5000 for a time-out means milliseconds, as PostgreSQL's do, but would be more than an hour: a
+ * number that can't be meant in seconds has to have its unit.
+ */
 static const char *set_duration(cmd_parms *cmd, void *location, const char *value)
 {
     const member *m = cmd->info;
     int limit = m->limit ? m->limit : DAY;
     apr_interval_time_t least = m->least ? apr_time_from_sec(m->least) : 1;
     apr_interval_time_t duration;
+    bool has_unit;
 
     (void)location;
-    if (!apr_isdigit(*value) || ap_timeout_parameter_parse(value, &duration, "s") != APR_SUCCESS ||
+    if (!users_duration_parse(value, &duration, &has_unit) ||
         (duration < least && !(m->zero && duration == 0)) || duration > apr_time_from_sec(limit)) {
         return invalid(cmd, value,
                        apr_psprintf(cmd->pool, "%sa duration from %s to %dh, such as %s",
                                     m->zero ? "0 or " : "", m->least ? "1s" : "1ms", limit / 3600,
                                     m->least ? "5s, 2min or 1h" : "500ms, 5s or 2min"));
+    }
+    if (!has_unit && duration > apr_time_from_sec(m->bare ? m->bare : 60)) {
+        return apr_psprintf(cmd->pool,
+                            "%s: '%s' has no unit, and is too much for seconds: write %sms or %ss",
+                            cmd->cmd->name, value, value, value);
     }
     *(apr_interval_time_t *)member_of(cmd) = duration ? duration : USERS_NONE;
     return NULL;
@@ -303,7 +316,7 @@ const command_rec users_directives[] = {
                      MEMBER(db_max), 1, CONNECTIONS_LIMIT),
     SERVER_DIRECTIVE("UsersDBExptime", set_duration,
                      "How long a connection may lie idle before it is closed (default: 300s)",
-                     MEMBER(db_exptime)),
+                     MEMBER(db_exptime), .bare = HOUR),
     SERVER_DIRECTIVE("UsersDBAcquireTimeout", set_duration,
                      "How long a request waits for a connection, its set-up included (default: 3s)",
                      MEMBER(db_acquire_timeout)),
@@ -353,7 +366,7 @@ const command_rec users_directives[] = {
                      MEMBER(issuer)),
     SERVER_DIRECTIVE("UsersTokenLifetime", set_duration,
                      "How long a token is valid that a client asked for (default: 2h)",
-                     MEMBER(token_lifetime), .least = 1, .limit = 365 * DAY),
+                     MEMBER(token_lifetime), .least = 1, .limit = 365 * DAY, .bare = 30 * DAY),
     SERVER_DIRECTIVE("UsersPasswordGrant", set_choice,
                      "May API credentials be exchanged for a token: on or off (default)",
                      MEMBER(password_grant), .choices = flags),
@@ -367,14 +380,14 @@ const command_rec users_directives[] = {
     SERVER_DIRECTIVE("UsersCredentialCache", set_duration,
                      "How long a hashed password, once verified, need not be hashed again; 0: it "
                      "always is (default: 300s)",
-                     MEMBER(credential_cache), .zero = true),
+                     MEMBER(credential_cache), .zero = true, .bare = HOUR),
     SERVER_DIRECTIVE("UsersMaxFailures", set_number,
                      "Wrong secrets of a name from one address, after which it gets a 429; 0: "
                      "any number (default: 10)",
                      MEMBER(max_failures), 0, FAILURES_LIMIT),
     SERVER_DIRECTIVE("UsersFailureWindow", set_duration,
                      "For how long wrong secrets count (default: 10min)", MEMBER(failure_window),
-                     .least = 1),
+                     .least = 1, .bare = HOUR),
     SERVER_DIRECTIVE("UsersTokenSource", set_choice,
                      "Who verifies tokens: database (default) or environment", MEMBER(token_source),
                      .choices = token_sources),

@@ -74,13 +74,13 @@ sub configtest_all (@vhosts) {
 subtest 'values' => sub {
     my $duration    = 'a duration from 1ms to 24h';
     my $connections = 'a number from 1 to 1000';
-    my @durations   = qw(1ms 500ms 5s 5 2min 1h 24h);
+    my @durations   = qw(1ms 500ms 5s 5 60 2min 1h 24h);
     my %values      = (    # good ones, bad ones, what the message says
         UsersDBExptime        => [[@durations], ['0', '1m1s', 'soon'], $duration],
         UsersDBAcquireTimeout => [[@durations], ['0s', '1.5s', '5 s'], $duration],
         UsersDBConnectTimeout => [[@durations], ['-1s', '25h'],        $duration],
-        UsersDBTimeout        => [[@durations], ['0ms', '5days'],      $duration],
-        UsersRequestTimeout   => [[@durations], ['0', '1d'],           $duration],
+        UsersDBTimeout        => [[@durations], ['0ms', '5days', '5seconds'], $duration],
+        UsersRequestTimeout   => [[@durations], ['0', '1d', '5m'],     $duration],
         UsersDBMax => [[qw(1 4 1000)], [qw(0 -1 1001 4k 1.5 99999999999999999999)], $connections],
         UsersDBKeep  => [[1], [qw(0 1001 many)], $connections],
         UsersDBPrepare => [[qw(on off Off)], [qw(0 yes)], 'on or off'],
@@ -134,6 +134,22 @@ subtest 'values' => sub {
             like $output, qr/\b$name: .*it takes \Q$takes/, 'and says what it takes';
         }
     }
+    my %bare = (    # how much is taken without a unit, and too much
+        (map { $_ => [60, 61] }
+            qw(UsersDBAcquireTimeout UsersDBConnectTimeout UsersDBTimeout UsersRequestTimeout UsersReplicaLag)),
+        (map { $_ => [3600, 5000] } qw(UsersDBExptime UsersCredentialCache UsersFailureWindow)),
+        UsersTokenLifetime => [2592000, 7200000],
+    );
+    for my $name (sort keys %bare) {
+        my ($most, $more) = $bare{$name}->@*;
+        my ($status, $output) = configtest_all("$name $most", "$name ${more}ms", "$name ${more}s");
+        is $status, 0, "$name takes $most for seconds, and ${more}ms and ${more}s" or diag($output);
+        ($status, $output) = $server->configtest(vhost => "$name $more");
+        isnt $status, 0, "$name refuses $more";
+        like $output, qr/\b$name: .*write ${more}ms or ${more}s/, 'and asks for a unit';
+    }
+    is_deeply [sort keys %bare], [sort grep { $values{$_}[2] =~ /duration/ } keys %values],
+        'that was every duration';
     for my $name (sort keys reference()->%*) {
         my $where = $name eq 'UsersEndpoint' ? 'endpoint' : 'vhost';
         my ($status, $output) = $server->configtest($where => qq($name ""));

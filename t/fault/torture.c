@@ -427,7 +427,7 @@ static const char *const harmless[] = {
     "ap_bin2hex", "ap_check_cmd_context", "ap_construct_url", "ap_escape_quotes",
     "ap_get_status_line", "ap_hook_*", "ap_log_*", "ap_lookup_provider",
     "ap_map_http_request_error", "ap_parse_strict_length", "ap_random_pick", "ap_satisfies",
-    "ap_set_content_length", "ap_set_content_type", "ap_state_query", "ap_timeout_parameter_parse"};
+    "ap_set_content_length", "ap_set_content_type", "ap_state_query"};
 
 /* The number of each call */
 enum {

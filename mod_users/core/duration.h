@@ -1,0 +1,15 @@
+/* Durations as directives name them. */
+#ifndef USERS_DURATION_H
+#define USERS_DURATION_H
+
+#include <apr_time.h>
+#include <stdbool.h>
+
+/*
+ * Read a whole number with a unit: ms, s, min or h in either case; without one it is seconds.
+ * *duration: microseconds; *has_unit: whether a unit was named. False where it is anything else, or
+ * longer than an apr_interval_time_t can hold.
+ */
+bool users_duration_parse(const char *text, apr_interval_time_t *duration, bool *has_unit);
+
+#endif
