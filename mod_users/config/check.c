@@ -2,11 +2,9 @@
 
 #include "config/settings.h"
 #include "core/domain.h"
-#include "db/db.h"
 
 #include <ap_listen.h>
 #include <ap_mpm.h>
-#include <apr_hash.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
 #include <http_core.h>
@@ -14,15 +12,7 @@
 
 APLOG_USE_MODULE(users);
 
-#define CONNECTIONS_PER_CHILD 4       /* default of UsersDBMax under a threaded MPM */
-#define EXEC_PREFIX           "exec:" /* of a password that a program prints */
-
-const char *users_password_program(const char *password)
-{
-    size_t length = strlen(EXEC_PREFIX);
-
-    return password && strncmp(password, EXEC_PREFIX, length) == 0 ? password + length : NULL;
-}
+#define CONNECTIONS_PER_CHILD 4 /* default of UsersDBMax under a threaded MPM */
 
 /* The configuration is complete */
 
@@ -104,48 +94,6 @@ int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
     return OK;
 }
 
-/*
- * Run the program of a conninfo's password=exec:PROGRAM, once for each conninfo: virtual
- * hosts that inherit it share what it printed. Returns what is wrong, or NULL.
- */
-static const char *run_password_program(const char *conninfo, const char **password,
-                                        apr_hash_t *printed, apr_pool_t *pool)
-{
-    const char *given = NULL;
-    bool readable = !conninfo || users_conninfo_read(conninfo, "password", pool, &given);
-    const char *program = users_password_program(given);
-    const char *fault = readable ? NULL : "it can't be read";
-
-    if (program) {
-        *password = apr_hash_get(printed, conninfo, APR_HASH_KEY_STRING);
-        if (!*password) {
-            char **argv;
-
-            if (apr_tokenize_to_argv(program, &argv, pool) == APR_SUCCESS) {
-                *password = ap_get_exec_line(pool, argv[0], (const char *const *)argv);
-            }
-            apr_hash_set(printed, conninfo, APR_HASH_KEY_STRING, *password);
-        }
-        if (!*password || !**password) {
-            fault = "the program of password=exec: printed no password";
-        }
-    }
-    return fault;
-}
-
-/* As above, for all of a server's; the directive stands before what is wrong. */
-static const char *get_passwords(users_settings *settings, apr_hash_t *printed, apr_pool_t *pool)
-{
-    const char *fault =
-        run_password_program(settings->conninfo, &settings->password, printed, pool);
-
-    if (fault) {
-        return apr_pstrcat(pool, "UsersDB: ", fault, NULL);
-    }
-    fault = run_password_program(settings->replica, &settings->replica_password, printed, pool);
-    return fault ? apr_pstrcat(pool, "UsersDBReplica: ", fault, NULL) : NULL;
-}
-
 static bool is_loopback(const apr_sockaddr_t *address)
 {
     static const unsigned char v6[16] = {[15] = 1};
@@ -186,20 +134,15 @@ int users_startup_note_tls(server_rec *s, apr_pool_t *pool, apr_array_header_t *
 
 int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
-    apr_hash_t *printed = apr_hash_make(ptemp);
-
+    (void)pconf;
     (void)plog;
+    (void)ptemp;
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
         return OK; /* httpd reads its configuration twice at start: this is the rehearsal */
     }
     for (; s; s = s->next) {
-        users_settings *settings = users_settings_of(s);
-        const char *fault = get_passwords(settings, printed, pconf);
+        const users_settings *settings = users_settings_of(s);
 
-        if (fault) {
-            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "%s", fault);
-            return !OK;
-        }
         if (settings->endpoints->nelts && !settings->tls && !on_loopback_alone(s)) {
             ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
                          "%s:%u serves %s without TLS: anyone on the way can read tokens and "

@@ -4,9 +4,6 @@
 
 #include <httpd.h>
 
-/* The program of a password that is exec:PROGRAM, with its arguments; NULL where it is none. */
-const char *users_password_program(const char *password);
-
 /* Hook check_config: what no single directive can judge; fills in the defaults. */
 int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
 
@@ -17,7 +14,7 @@ int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
 int users_startup_note_tls(server_rec *s, apr_pool_t *pool, apr_array_header_t *certificates,
                            apr_array_header_t *keys);
 
-/* Hook post_config: runs the programs of password=exec:, warns of servers without TLS. */
+/* Hook post_config: warns of servers without TLS. */
 int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
 
 #endif

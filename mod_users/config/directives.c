@@ -1,6 +1,6 @@
 #include "config/directives.h"
 
-#include "config/check.h"
+#include "config/password.h"
 #include "config/settings.h"
 #include "core/account.h"
 #include "core/domain.h"

@@ -109,7 +109,8 @@ typedef struct {
 
     apr_array_header_t *endpoints; /* users_location: those served here, main's among them */
     bool tls;                      /* a TLS module serves this server */
-    const char *password;          /* what the program of password=exec: printed; else NULL */
+    const char *password;          /* what the program of password=exec: printed, empty where it
+                                      failed at a reload; NULL where there is none */
     const char *replica_password;  /* the same of UsersDBReplica */
 } users_settings;
 

@@ -1,7 +1,8 @@
+#include "db/conninfo.h"
+
 #include "db/db.h"
 
 #include <apr_strings.h>
-#include <libpq-fe.h>
 #include <string.h>
 
 bool users_conninfo_read(const char *conninfo, const char *keyword, apr_pool_t *pool,
@@ -18,4 +19,59 @@ bool users_conninfo_read(const char *conninfo, const char *keyword, apr_pool_t *
     }
     PQconninfoFree(options);
     return readable;
+}
+
+/*
+ * PQconninfoParse() tells what the string itself says, PQconndefaults() what the environment does;
+ * service files are read for a connection only. So one is begun that libpq gives up when it has
+ * all options, and before it looks up a host, because of one that can't be.
+ */
+PQconninfoOption *users_conninfo_resolve(const char *conninfo)
+{
+    static const char *const keywords[] = {"dbname", "target_session_attrs", NULL};
+    const char *const values[] = {conninfo, "none, since nothing is to be connected", NULL};
+    PGconn *pg = PQconnectStartParams(keywords, values, 1);
+    PQconninfoOption *options = PQconninfo(pg);
+
+    PQfinish(pg);
+    if (!users_conninfo_get(options, "dbname")) { /* the user's name, if nothing else */
+        PQconninfoFree(options);
+        return NULL;
+    }
+    return options;
+}
+
+const char *users_conninfo_get(const PQconninfoOption *options, const char *keyword)
+{
+    for (; options && options->keyword; options++) {
+        if (strcmp(options->keyword, keyword) == 0) {
+            return options->val && *options->val ? options->val : NULL;
+        }
+    }
+    return NULL;
+}
+
+const char *users_conninfo_name(const char *conninfo, apr_pool_t *pool)
+{
+    PQconninfoOption *options = users_conninfo_resolve(conninfo);
+    PQconninfoOption *said = options ? options : PQconninfoParse(conninfo, NULL);
+    const char *dbname = users_conninfo_get(said, "dbname");
+    const char *host = users_conninfo_get(said, "host");
+    const char *port = users_conninfo_get(said, "port");
+    const char *service = users_conninfo_get(said, "service");
+    const char *name;
+
+    if (!host) {
+        host = users_conninfo_get(said, "hostaddr");
+    }
+    if (!options && service) {
+        name = apr_pstrcat(pool, "of the service ", service, NULL);
+    } else {
+        bool usual = !port || strcmp(port, "5432") == 0;
+
+        name = apr_pstrcat(pool, dbname ? dbname : "", "@", host ? host : "[local]",
+                           usual ? "" : ":", usual ? "" : port, NULL);
+    }
+    PQconninfoFree(said);
+    return name;
 }

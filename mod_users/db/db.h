@@ -21,6 +21,12 @@
 bool users_conninfo_read(const char *conninfo, const char *keyword, apr_pool_t *pool,
                          const char **value);
 
+/*
+ * What the log calls the database of a connection string: dbname@host, with ":port" where that is
+ * another than 5432, and [local] for libpq's default socket. Never a password. In memory of pool.
+ */
+const char *users_conninfo_name(const char *conninfo, apr_pool_t *pool);
+
 /* A database and how to use it; what must outlive it is not copied. */
 typedef struct {
     const char *conninfo;

@@ -441,24 +441,4 @@ subtest 'a password may come from elsewhere' => sub {
         'service=: GET answers';
 };
 
-subtest 'a program without a password ends the start' => sub {
-    $server->stop;
-    my %programs = (
-        'one that fails'          => write_file('fails',  "#!/bin/sh\nexit 1\n",     0755),
-        'one that prints nothing' => write_file('silent', "#!/bin/sh\nexit 0\n",     0755),
-        'one that is not there'   => $server->dir . '/absent',
-    );
-    for my $name (sort keys %programs) {
-        for my $directive (qw(UsersDB UsersDBReplica)) {
-            my $database = "$directive password=exec:$programs{$name}";
-            my $started  = eval { $server->start(vhost => $database); 1 };
-            ok !$started, "$name: httpd does not start";
-            $server->stop if $started;
-            my @lines = grep { /\[users:emerg\] .*\b$directive\b/ } $server->error_log;
-            is @lines, 1, "$name: one line in the error log names $directive";
-            unlike "@lines", qr/s3cret/, "$name: it does not show the password";
-        }
-    }
-};
-
 done_testing;

@@ -21,6 +21,7 @@
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
 #include <apr_thread_pool.h>
+#include <apr_thread_proc.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -183,6 +184,7 @@ static json_t *fail_to_load(json_error_t *error)
     /* libpq */ \
     call(PQconninfoOption *, PQconninfoParse, (const char *info, char **error), (info, error), \
          fail_to_parse(error), OPTIONS, result != NULL) \
+    call(PQconninfoOption *, PQconninfo, (PGconn *pg), (pg), NULL, OPTIONS, result != NULL) \
     call(PGconn *, PQconnectStartParams, \
          (const char *const *keywords, const char *const *values, int expand), \
          (keywords, values, expand), NULL, CONNECTION, result != NULL) \
@@ -353,9 +355,28 @@ static json_t *fail_to_load(json_error_t *error)
          (apr_global_mutex_t **mutex, const char **name, const char *type, \
           const char *instance, server_rec *s, apr_pool_t *pool, apr_int32_t options), \
          (mutex, name, type, instance, s, pool, options), APR_ENOSPC, NOTHING, 0) \
-    call(char *, ap_get_exec_line, \
-         (apr_pool_t *pool, const char *program, const char *const *arguments), \
-         (pool, program, arguments), NULL, NOTHING, 0)
+    call(apr_status_t, apr_file_read, (apr_file_t *file, void *bytes, apr_size_t *count), \
+         (file, bytes, count), APR_EGENERAL, NOTHING, 0) \
+    call(apr_status_t, apr_file_pipe_timeout_set, \
+         (apr_file_t *pipe, apr_interval_time_t timeout), (pipe, timeout), APR_EGENERAL, NOTHING, \
+         0) \
+    call(apr_status_t, apr_procattr_create, (apr_procattr_t **attributes, apr_pool_t *pool), \
+         (attributes, pool), APR_ENOMEM, NOTHING, 0) \
+    call(apr_status_t, apr_procattr_io_set, \
+         (apr_procattr_t *attributes, apr_int32_t in, apr_int32_t out, apr_int32_t error), \
+         (attributes, in, out, error), APR_EGENERAL, NOTHING, 0) \
+    call(apr_status_t, apr_procattr_child_in_set, \
+         (apr_procattr_t *attributes, apr_file_t *in, apr_file_t *ours), (attributes, in, ours), \
+         APR_EGENERAL, NOTHING, 0) \
+    call(apr_status_t, apr_proc_create, \
+         (apr_proc_t *process, const char *program, const char *const *arguments, \
+          const char *const *environment, apr_procattr_t *attributes, apr_pool_t *pool), \
+         (process, program, arguments, environment, attributes, pool), APR_ENOENT, NOTHING, 0) \
+    /* who tells of its end can't be found again: it is called all the same */ \
+    call(apr_status_t, apr_proc_wait, \
+         (apr_proc_t *process, int *code, apr_exit_why_e *why, apr_wait_how_e how), \
+         (process, code, why, how), \
+         (real_apr_proc_wait(process, code, why, APR_WAIT), APR_EGENERAL), NOTHING, 0)
 
 /* Those that need more words than the table has room for. */
 #define OTHER_CALLS(call) call(PQgetResult) call(json_pack)
@@ -387,10 +408,10 @@ static json_t *fail_to_load(json_error_t *error)
  */
 static const char *const harmless[] = {
     /* tell what is there */
-    "PQcmdTuples", "PQdb", "PQerrorMessage", "PQfname", "PQgetisnull", "PQgetlength", "PQgetvalue",
-    "PQnfields", "PQntuples", "PQparameterStatus", "PQresultErrorField", "PQresultStatus",
-    "PQserverVersion", "PQsocket", "PQstatus", "PQtransactionStatus", "json_array_get",
-    "json_array_size", "json_equal", "json_object_get", "json_object_iter*",
+    "access", "PQcmdTuples", "PQdb", "PQerrorMessage", "PQfname", "PQgetisnull", "PQgetlength",
+    "PQgetvalue", "PQnfields", "PQntuples", "PQparameterStatus", "PQresultErrorField",
+    "PQresultStatus", "PQserverVersion", "PQsocket", "PQstatus", "PQtransactionStatus",
+    "json_array_get", "json_array_size", "json_equal", "json_object_get", "json_object_iter*",
     "json_object_key_to_iter", "json_string_length", "json_string_value", "EVP_sha256",
     "CRYPTO_memcmp",
     /* parses; what fails is told by PQgetResult */
@@ -419,9 +440,10 @@ static const char *const harmless[] = {
     "apr_bucket_*", "apr_cpystrn", "apr_cstr_*", "apr_dir_close", "apr_escape_*", "apr_file_close",
     "apr_fnmatch", "apr_fnmatch_test", "apr_global_mutex_lockfile", "apr_hash_*", "apr_itoa",
     "apr_palloc*", "apr_pdecode_*", "apr_pencode_*", "apr_pescape_*", "apr_pmemdup",
-    "apr_pool_cleanup_*", "apr_pool_destroy", "apr_pool_userdata_*", "apr_psprintf", "apr_pstr*",
-    "apr_punescape_*", "apr_shm_baseaddr_get", "apr_sleep", "apr_snprintf", "apr_strerror",
-    "apr_vsnprintf", "apr_strtoi64", "apr_strtok", "apr_table_*", "apr_thread_cond_signal",
+    "apr_pool_cleanup_*", "apr_pool_destroy", "apr_pool_userdata_*", "apr_proc_kill",
+    "apr_procattr_error_check_set", "apr_psprintf", "apr_pstr*", "apr_punescape_*",
+    "apr_shm_baseaddr_get", "apr_sleep", "apr_snprintf", "apr_strerror", "apr_vsnprintf",
+    "apr_strtoi64", "apr_strtok", "apr_table_*", "apr_thread_cond_signal",
     "apr_thread_pool_tasks_cancel", "apr_time_now", "apr_tokenize_to_argv", "apr_uri_*",
     /* httpd; ap_lookup_provider fails where users_cache_check() has already refused to start */
     "ap_bin2hex", "ap_check_cmd_context", "ap_construct_url", "ap_escape_quotes",
