@@ -4,6 +4,7 @@
 
 #include <apr_atomic.h>
 #include <apr_strings.h>
+#include <apr_user.h>
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
@@ -23,6 +24,7 @@ typedef struct {
 } connect_options;
 
 struct users_hosts {
+    const char *os_user;         /* who this process is */
     apr_interval_time_t timeout; /* of one */
     connect_options *options;    /* one a host of the conninfo, in its order */
     apr_uint32_t count;
@@ -142,6 +144,20 @@ static bool split_conninfo(const users_db_settings *settings, split *into, apr_p
     return true;
 }
 
+static const char *os_user(apr_pool_t *pool)
+{
+    char *name;
+    apr_uid_t user;
+    apr_gid_t group;
+
+    if (apr_uid_current(&user, &group, pool) != APR_SUCCESS) {
+        return "?";
+    }
+    return apr_uid_name_get(&name, user, pool) == APR_SUCCESS
+               ? name
+               : apr_psprintf(pool, "%lu", (unsigned long)user);
+}
+
 /*
  * One set of options a host, because libpq gives all hosts together no deadline of ours and
  * can hang on the first. Each is asked by itself whether it is what target_session_attrs wants;
@@ -157,6 +173,7 @@ users_hosts *users_hosts_create(apr_pool_t *p, const users_db_settings *settings
     if (!split_conninfo(settings, &parts, p)) {
         return NULL;
     }
+    hosts->os_user = os_user(p);
     hosts->timeout = settings->db_connect_timeout;
     named = list_length(parts.hostaddr ? parts.hostaddr : parts.host);
     if (named == 0) {
@@ -207,14 +224,15 @@ static void ignore_notice(void *unused, const PGresult *notice)
     (void)notice;
 }
 
-/* The connection where it is good; otherwise NULL, and the reason. */
-static PGconn *connect_host(const connect_options *host, apr_time_t deadline,
-                            char reason[USERS_REASON_LENGTH])
+/* The connection where it is good; otherwise NULL, and why. */
+static PGconn *connect_host(const users_hosts *hosts, const connect_options *host,
+                            apr_time_t deadline, users_connect_fault *fault)
 {
     PGconn *pg = PQconnectStartParams(host->keywords, host->values, 0);
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;
 
     PQsetNoticeReceiver(pg, ignore_notice, NULL);
+    users_diagnose_prepare(pg);
     while (PQstatus(pg) != CONNECTION_BAD && state != PGRES_POLLING_OK &&
            state != PGRES_POLLING_FAILED) {
         if (!users_socket_wait(pg, state == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline)) {
@@ -225,8 +243,7 @@ static PGconn *connect_host(const connect_options *host, apr_time_t deadline,
     if (PQstatus(pg) == CONNECTION_OK && PQsetnonblocking(pg, 1) == 0) {
         return pg;
     }
-    apr_cpystrn(reason, PQstatus(pg) == CONNECTION_BAD ? PQerrorMessage(pg) : "no answer",
-                USERS_REASON_LENGTH);
+    users_diagnose(pg, hosts->os_user, fault);
     PQfinish(pg);
     return NULL;
 }
@@ -242,20 +259,20 @@ bool users_hosts_pass(users_hosts *hosts, apr_uint32_t host)
  * failed when each has, for this caller or those before it.
  */
 users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline, PGconn **pg,
-                                         apr_uint32_t *host, char reason[USERS_REASON_LENGTH])
+                                         apr_uint32_t *host, users_connect_fault *fault)
 {
     apr_uint32_t first = apr_atomic_read32(&hosts->first);
     apr_uint32_t judged = 0;
     apr_time_t now = users_now();
 
     *pg = NULL;
-    *reason = '\0';
+    *fault = (users_connect_fault){.reason = ""};
     for (apr_uint32_t i = 0; i < hosts->count && now < deadline; i++) {
         apr_interval_time_t chance =
             hosts->timeout < deadline - now ? hosts->timeout : deadline - now;
 
         *host = (first + i) % hosts->count;
-        *pg = connect_host(&hosts->options[*host], now + chance, reason);
+        *pg = connect_host(hosts, &hosts->options[*host], now + chance, fault);
         if (*pg) {
             apr_atomic_set32(&hosts->failed, 0);
             return USERS_CONNECTED;

@@ -3,11 +3,10 @@
 #define USERS_DB_CONNECT_H
 
 #include "db/db.h"
+#include "db/diagnose.h"
 
 #include <libpq-fe.h>
 #include <stdbool.h>
-
-#define USERS_REASON_LENGTH 512
 
 typedef struct users_hosts users_hosts;
 
@@ -23,10 +22,10 @@ users_hosts *users_hosts_create(apr_pool_t *pool, const users_db_settings *setti
 /*
  * Connect to the first host that answers as target_session_attrs wants it, the last good one
  * first, each within UsersDBConnectTimeout and all before the deadline. *pg is the caller's, to be
- * finished, and *host the number of its host; NULL where there is none, and reason says why.
+ * finished, and *host the number of its host; NULL where there is none, and *fault says why.
  */
 users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline, PGconn **pg,
-                                         apr_uint32_t *host, char reason[USERS_REASON_LENGTH]);
+                                         apr_uint32_t *host, users_connect_fault *fault);
 
 /* This host is not the right one: begin with the next. False where that has been said before. */
 bool users_hosts_pass(users_hosts *hosts, apr_uint32_t host);

@@ -23,13 +23,14 @@ apr_size_t users_db_shared_size(void)
 }
 
 static users_db *open_one(apr_pool_t *pool, const users_db_settings *settings, const users_log *log,
-                          const char *name)
+                          const char *kind)
 {
     users_db *db = apr_pcalloc(pool, sizeof(*db));
 
     db->log = *log;
+    db->name = apr_pstrcat(pool, kind, " ", users_conninfo_name(settings->conninfo, pool), NULL);
     db->settings = settings;
-    db->pool = users_pool_create(pool, &db->log, settings, name);
+    db->pool = users_pool_create(pool, &db->log, settings, db->name);
     if (settings->read_lanes > 0) {
         db->tokens = users_batcher_create(pool, settings->read_lanes, users_tokens_find_all, db);
     }

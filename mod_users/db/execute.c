@@ -64,6 +64,7 @@ static users_db_status status_of(const users_connection *connection,
 {
     const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
     const char *message = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    char line[USERS_REASON_LENGTH];
 
     switch (PQresultStatus(result)) {
     case PGRES_TUPLES_OK:
@@ -92,8 +93,9 @@ static users_db_status status_of(const users_connection *connection,
         return USERS_DB_INVALID;
     }
     /* the primary message alone: detail and context may quote values of the request */
+    users_diagnose_join(line, message ? message : "", sizeof(line));
     users_log_at(connection->log, USERS_LOG_ERR, 0, "%s refused %s: %s %s", connection->name,
-                 statement->name, state, message ? message : "");
+                 statement->name, state, line);
     return USERS_DB_FAILED;
 }
 

@@ -19,8 +19,8 @@ typedef enum {
 } users_permit;
 
 /*
- * Of one database, none to begin with, in memory of pool. name: what the log calls it, a constant.
- * NULL where no lock could be had.
+ * Of one database, none to begin with, in memory of pool. name: what the log calls it, which
+ * must live as long. NULL where no lock could be had.
  */
 users_outage *users_outage_create(apr_pool_t *pool, const users_log *log, const char *name);
 

@@ -53,18 +53,18 @@ static users_db_status open_connection(users_connection *connection, apr_time_t 
     users_pool *pool = connection->pool;
     users_permit permit = users_outage_ask(pool->outage);
     users_connect_status status;
-    char reason[USERS_REASON_LENGTH];
+    users_connect_fault fault;
 
     if (permit == USERS_MAY_NOT) {
         return USERS_DB_UNREACHABLE;
     }
     count_opening(pool, 1);
-    status = users_hosts_connect(pool->hosts, deadline, &connection->pg, &connection->host, reason);
+    status = users_hosts_connect(pool->hosts, deadline, &connection->pg, &connection->host, &fault);
     if (status == USERS_CONNECTED) {
         apr_atomic_inc32(&pool->open);
     }
     count_opening(pool, -1);
-    users_outage_tell(pool->outage, permit, status, reason);
+    users_outage_tell(pool->outage, permit, status, fault.reason);
     if (status == USERS_CONNECTED) {
         return USERS_DB_OK;
     }

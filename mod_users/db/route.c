@@ -76,10 +76,9 @@ static bool ask_position(users_db *db, const users_statement *statement, apr_tim
 static void note_lag(users_replica *replica, bool behind)
 {
     if (behind != replica->behind) {
-        users_log_at(&replica->db->log, USERS_LOG_WARNING, 0, "%s",
-                     behind ? "the replica is too far behind for UsersReplicaLag: GET reads from "
-                              "the database"
-                            : "the replica has caught up");
+        users_log_at(&replica->db->log, USERS_LOG_WARNING, 0, "%s %s", replica->db->name,
+                     behind ? "is too far behind for UsersReplicaLag: GET reads from the database"
+                            : "has caught up");
     }
     replica->behind = behind;
 }

@@ -10,7 +10,8 @@ typedef struct users_replica users_replica; /* route.c */
 
 /* A primary, or a replica of one. */
 struct users_db {
-    users_log log; /* of the server, not of a request */
+    users_log log;    /* of the server, not of a request */
+    const char *name; /* in the log */
     users_pool *pool;
     users_batcher *tokens; /* look-ups that share a query; NULL: each has its own */
     const users_db_settings *settings;

@@ -130,8 +130,8 @@ subtest 'httpd starts without PostgreSQL and recovers by itself' => sub {
     $server->stop;
     $server->postgres->stop;
     start();
-    my $lost = qr/\[users:error\] .* the database can't be reached: /;
-    my $back = qr/\[users:warn\] .* the database is back/;
+    my $lost = qr/\[users:error\] .* the database \S+ can't be reached: /;
+    my $back = qr/\[users:warn\] .* the database \S+ is back/;
     $server->expect_log($_) for $lost, $back;
 
     for my $request (\@get, \@patch, \@post) {
@@ -334,8 +334,8 @@ subtest 'a frozen server costs no more than the deadline' => sub {
     is_unavailable($answer, 'nobody takes connections');
     cmp_ok $seconds, '<', $CONNECT + $SLACK, 'within UsersDBConnectTimeout';
     wait_until(sub { $server->request(@get)->{status} == 200 }, 'GET to answer');
-    $server->expect_log(qr/\[users:error\] .* the database can't be reached: /);
-    $server->expect_log(qr/\[users:warn\] .* the database is back/);
+    $server->expect_log(qr/\[users:error\] .* the database \S+ can't be reached: /);
+    $server->expect_log(qr/\[users:warn\] .* the database \S+ is back/);
 };
 
 subtest 'of several hosts the first that answers is taken' => sub {

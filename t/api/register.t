@@ -431,7 +431,7 @@ subtest 'a registration is stored as a whole or not at all' => sub {
         'users.credential'       => 'username',
         'users.idempotency'      => 'key',
     );
-    $server->expect_log(qr/\[users:error\] .* the database refused \w+: 23514/);
+    $server->expect_log(qr/\[users:error\] .* the database \S+ refused \w+: 23514/);
     for my $table (sort keys %tables) {
         my $before = count_rows();
         $server->sql(

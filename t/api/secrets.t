@@ -234,9 +234,9 @@ subtest 'OAuth' => sub {
 };
 
 subtest 'requests that the database fails' => sub {
-    $server->expect_log(qr/the database refused \w+/);
-    $server->expect_log(qr/the database can't be reached/);
-    $server->allow_log(qr/the database is back/);
+    $server->expect_log(qr/the database \S+ refused \w+/);
+    $server->expect_log(qr/the database \S+ can't be reached/);
+    $server->allow_log(qr/the database \S+ is back/);
 
     $server->sql(<<~'SQL');
         create function public.fail() returns trigger language plpgsql

@@ -299,7 +299,7 @@ for my $sqlstate ('P0001', '22003') {
     my @asked = @users[0 .. 9];
     my @bad = (GET => '/api/users', token => token($BAD));
     break_document($sqlstate);
-    $server->expect_log(qr/\[users:error\] .* the database refused .*: $sqlstate no document/);
+    $server->expect_log(qr/\[users:error\] .* the database \S+ refused .*: $sqlstate no document/);
     is $server->request(@bad)->{status}, 500, "an account that fails by $sqlstate is 500";
     is $server->request(GET => '/api/users', basic => ['bad', 'password'])->{status}, 500,
         '... to its API credentials too';

@@ -5,8 +5,8 @@ use IO::Select;
 use IO::Socket::INET;
 use Users::Test::Fault;
 
-my $LOST = qr/\[users:error\] .* the database can't be reached: /;
-my $BACK = qr/\[users:warn\] .* the database is back after ([\d.]+) s, in which (\d+) requests were refused/;
+my $LOST = qr/\[users:error\] .* the database \S+ can't be reached: /;
+my $BACK = qr/\[users:warn\] .* the database \S+ is back after ([\d.]+) s, in which (\d+) requests were refused/;
 
 my $server = Users::Test::Fault->new;
 

@@ -80,15 +80,15 @@ sub gives_up_in_time ($clock) {
 
 sub ends_an_outage ($clock) {
     start($clock, '');
-    $server->expect_log(qr/\[users:error\] .* the database can't be reached/);
-    $server->expect_log(qr/\[users:warn\] .* the database is back after/);
+    $server->expect_log(qr/\[users:error\] .* the database \S+ can't be reached/);
+    $server->expect_log(qr/\[users:warn\] .* the database \S+ is back after/);
     is $server->request(GET)->{status}, 200, 'GET';
     my $before = now;
     $server->postgres->stop('immediate');
     is_unavailable($server->request(GET), 'without the database') for 1 .. 2;
     $server->postgres->start;
     cmp_ok $server->wait_for_answer(200, GET), '<', 1 + SLACK, 'it is back';
-    my ($seconds) = $server->wait_for_log(qr/the database is back after/) =~ /after (-?[\d.]+) s/;
+    my ($seconds) = $server->wait_for_log(qr/the database \S+ is back after/) =~ /after (-?[\d.]+) s/;
     cmp_ok $seconds, '>=', 0, '... after no less than no time';
     cmp_ok $seconds, '<=', sprintf('%.1f', now - $before), '... nor more than has passed';
 }

@@ -46,7 +46,7 @@ $server->postgres->restart;
 my $accounts = $server->sql('select count(*) from users.account');
 
 $server->start(vhost => "UsersRequestTimeout ${TIMEOUT}s");
-$server->allow_log(qr/\[users:(?:error|warn)\] .* the database (?!refused)/);    # goes, is back
+$server->allow_log(qr/\[users:(?:error|warn)\] .* the database \S+ (?!refused)/);    # goes, is back
 
 # A writer is a process; its standard output is its ledger.
 my %writer = map {

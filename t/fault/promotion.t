@@ -13,8 +13,8 @@ $server->start_child(
     max      => 4,
     conninfo => 'host=' . $primary->dir . ",$dir dbname=users user=mod_users"
         . ' target_session_attrs=read-write');
-$server->expect_log(qr/\[users:error\] .* the database can't be reached: /);
-$server->expect_log(qr/\[users:warn\] .* the database is back after /);
+$server->expect_log(qr/\[users:error\] .* the database \S+ can't be reached: /);
+$server->expect_log(qr/\[users:warn\] .* the database \S+ is back after /);
 
 my $load = $server->load(4, [GET], [PATCH]);
 sleep 1;

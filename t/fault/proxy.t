@@ -58,7 +58,7 @@ sub start (%option) {
         @{[OAUTH_ENDPOINTS]}
         VHOST
     $server->allow_log(qr/server reached MaxRequestWorkers setting/);
-    $server->allow_log(qr/the database (?:can't be reached|is back|is away)/);
+    $server->allow_log(qr/the database \S+ (?:can't be reached|is back|is away)/);
 }
 
 sub registration ($mark, $user = {}, @headers) {

@@ -279,8 +279,8 @@ subtest 'a virtual host with a UsersDB of its own has no replica but its own' =>
 subtest 'what ends is seen within UsersReplicaLag' => sub {
     start('2s');
     wait_for_standby();
-    $server->expect_log(qr/\[users:warn\] .* the replica is too far behind for UsersReplicaLag: GET reads/);
-    $server->expect_log(qr/\[users:warn\] .* the replica has caught up/);
+    $server->expect_log(qr/\[users:warn\] .* the replica \S+ is too far behind for UsersReplicaLag: GET reads/);
+    $server->expect_log(qr/\[users:warn\] .* the replica \S+ has caught up/);
     while_paused(sub {
         $server->sql("update users.token set revoked_at = now() where digest = sha256('$OTHER')");
         my $revoked = now;
@@ -288,22 +288,22 @@ subtest 'what ends is seen within UsersReplicaLag' => sub {
         cmp_ok now - $revoked, '<', 2 + SLACK, 'a revoked token is refused';
         move_to('Gouda');
         is city_of(GET), 'Gouda', 'GET reads from the primary then';
-        wait_until(sub { $server->request(GET); $server->count_log(qr/the replica is too far/) },
+        wait_until(sub { $server->request(GET); $server->count_log(qr/the replica \S+ is too far/) },
             'the log to tell');
     });
     wait_until(sub { asks($standby, GET) }, 'the standby to be used again');
-    is $server->count_log(qr/the replica is too far/), 1, 'the log has told it once';
+    is $server->count_log(qr/the replica \S+ is too far/), 1, 'the log has told it once';
     $server->sql("update users.token set revoked_at = null where digest = sha256('$OTHER')");
 };
 
 subtest 'a standby that is restarted' => sub {
     start('2s');
     wait_for_standby();
-    $server->expect_log(qr/\[users:error\] .* the replica can't be reached: /);
-    $server->expect_log(qr/\[users:warn\] .* the replica is back after /);
+    $server->expect_log(qr/\[users:error\] .* the replica \S+ can't be reached: /);
+    $server->expect_log(qr/\[users:warn\] .* the replica \S+ is back after /);
     my $load = $server->load(4, [GET]);
     $standby->stop('immediate');
-    wait_until(sub { $server->count_log(qr/the replica can't be reached/) }, 'the loss to be noticed');
+    wait_until(sub { $server->count_log(qr/the replica \S+ can't be reached/) }, 'the loss to be noticed');
     $standby->start;
     my $back = now;
     wait_until(sub { asks($standby, GET) }, 'it to be used again');
@@ -315,13 +315,13 @@ subtest 'a standby that is restarted' => sub {
 subtest 'a standby that is frozen' => sub {
     start('2s', timeout => 3);
     wait_for_standby();
-    $server->allow_log(qr/the replica (?:can't be reached|is back|is too far|has caught up)/);
+    $server->allow_log(qr/the replica \S+ (?:can't be reached|is back|is too far|has caught up)/);
     my @frozen = ($standby->pid, split /\n/,
         $standby->sql('users', "select pid from pg_stat_activity where usename = 'mod_users'"));
     kill STOP => @frozen;
     are_all_good('the primary answers in its place', $server->parallel(map { [GET] } 1 .. 10));
     my $load = $server->load(4, [GET]);
-    wait_until(sub { $server->count_log(qr/the replica can't be reached/) }, 'it to be known');
+    wait_until(sub { $server->count_log(qr/the replica \S+ can't be reached/) }, 'it to be known');
     kill CONT => @frozen;
     wait_until(sub { asks($standby, GET) }, 'it to be used again');
     my @answers = $server->end_load($load);
@@ -334,7 +334,7 @@ subtest 'a standby that is frozen' => sub {
 subtest 'its connection breaks at any message' => sub {
     my $proxy = Users::Test::Proxy->new($server);    # the primary as a replica of itself
     start('200ms', replica => $proxy->conninfo);
-    $server->allow_log(qr/the replica (?:can't be reached|is back)/);
+    $server->allow_log(qr/the replica \S+ (?:can't be reached|is back)/);
     my $trace;
     my $get = sub { $proxy->tell('pass'); $server->request(GET); $trace = $proxy->tell('trace') };
     my $use = sub { wait_until(sub { $get->() =~ /sD.*sD/ }, 'it to be examined, and used') };
@@ -365,8 +365,8 @@ subtest 'its connection breaks at any message' => sub {
 subtest 'a primary that is away' => sub {
     start('1s');
     wait_for_standby();
-    $server->expect_log(qr/\[users:error\] .* the database can't be reached: /);
-    $server->expect_log(qr/\[users:warn\] .* the database is back after /);
+    $server->expect_log(qr/\[users:error\] .* the database \S+ can't be reached: /);
+    $server->expect_log(qr/\[users:warn\] .* the database \S+ is back after /);
     my $load = $server->load(2, [GET]);
     $primary->stop('immediate');
     $server->wait_for_answer(503, PATCH);
@@ -387,7 +387,7 @@ subtest 'a replica that can never be used' => sub {
     );
     for my $name (sort keys %bad) {
         start('2s', replica => $bad{$name});
-        $server->expect_log(qr/\[users:error\] .* the replica can't be reached: /);
+        $server->expect_log(qr/\[users:error\] .* the replica \S+ can't be reached: /);
         is $server->request(GET)->{status}, 200, "$name: the primary answers" for 1 .. 3;
     }
 };
@@ -396,7 +396,7 @@ subtest 'a look-up that takes longer than UsersReplicaLag' => sub {
     move_to('Delft');
     slow_down();
     start('4s', timeout => 8, vhost => "UsersRequestTimeout 20s\nUsersReadLanes 0");
-    $server->allow_log(qr/the replica (?:is too far|has caught up)/);
+    $server->allow_log(qr/the replica \S+ (?:is too far|has caught up)/);
     my $get;
     wait_for_standby();
     while_paused(sub {

@@ -8,7 +8,7 @@ my $server   = Users::Test::Fault->new;
 my $postgres = $server->postgres;
 
 $server->start_child(max => 4);
-$server->allow_log(qr/the database (?:can't be reached|is back)/);
+$server->allow_log(qr/the database \S+ (?:can't be reached|is back)/);
 
 # The server is back when psql gets in: at most this long before the module does.
 sub accepting () {
@@ -40,8 +40,8 @@ test_recovery('kill -9 of a backend', sub { kill KILL => ($server->backends)[0] 
 test_recovery('kill -9 of all', sub { $postgres->kill; $postgres->start });
 test_recovery('reload', sub { $server->sql('select pg_reload_conf()') });
 
-my @lost = grep { /the database can't be reached/ } $server->error_log;
-my @back = grep { /the database is back/ } $server->error_log;
+my @lost = grep { /the database \S+ can't be reached/ } $server->error_log;
+my @back = grep { /the database \S+ is back/ } $server->error_log;
 cmp_ok @lost, '<=', 4, 'the log has no more than a line for each';
 is @back, @lost, '... and one for each return';
 

@@ -408,16 +408,16 @@ static json_t *fail_to_load(json_error_t *error)
  */
 static const char *const harmless[] = {
     /* tell what is there */
-    "access", "PQcmdTuples", "PQdb", "PQerrorMessage", "PQfname", "PQgetisnull", "PQgetlength",
-    "PQgetvalue", "PQnfields", "PQntuples", "PQparameterStatus", "PQresultErrorField",
-    "PQresultStatus", "PQserverVersion", "PQsocket", "PQstatus", "PQtransactionStatus",
-    "json_array_get", "json_array_size", "json_equal", "json_object_get", "json_object_iter*",
-    "json_object_key_to_iter", "json_string_length", "json_string_value", "EVP_sha256",
-    "CRYPTO_memcmp",
+    "access", "PQcmdTuples", "PQconnectionNeedsPassword", "PQdb", "PQerrorMessage", "PQfname",
+    "PQgetisnull", "PQgetlength", "PQgetvalue", "PQhost", "PQnfields", "PQntuples",
+    "PQparameterStatus", "PQresultErrorField", "PQresultStatus", "PQserverVersion", "PQsocket",
+    "PQstatus", "PQtransactionStatus", "PQuser", "json_array_get", "json_array_size", "json_equal",
+    "json_object_get", "json_object_iter*", "json_object_key_to_iter", "json_string_length",
+    "json_string_value", "EVP_sha256", "CRYPTO_memcmp",
     /* parses; what fails is told by PQgetResult */
     "PQisBusy",
-    /* sets a pointer */
-    "PQsetNoticeReceiver",
+    /* set a pointer, and how much is told */
+    "PQsetErrorVerbosity", "PQsetNoticeReceiver",
     /* of a message, which nobody misses */
     "PQcancel", "PQfreemem",
     /* characters */
@@ -444,7 +444,8 @@ static const char *const harmless[] = {
     "apr_procattr_error_check_set", "apr_psprintf", "apr_pstr*", "apr_punescape_*",
     "apr_shm_baseaddr_get", "apr_sleep", "apr_snprintf", "apr_strerror", "apr_vsnprintf",
     "apr_strtoi64", "apr_strtok", "apr_table_*", "apr_thread_cond_signal",
-    "apr_thread_pool_tasks_cancel", "apr_time_now", "apr_tokenize_to_argv", "apr_uri_*",
+    "apr_thread_pool_tasks_cancel", "apr_time_now", "apr_tokenize_to_argv", "apr_uid_*",
+    "apr_uri_*",
     /* httpd; ap_lookup_provider fails where users_cache_check() has already refused to start */
     "ap_bin2hex", "ap_check_cmd_context", "ap_construct_url", "ap_escape_quotes",
     "ap_get_status_line", "ap_hook_*", "ap_log_*", "ap_lookup_provider",

@@ -120,8 +120,8 @@ sub start ($vhost = '') {
     );
     # what the log may tell about a call that failed
     $server->allow_log(qr/\[users:(?:error|warn)\] .*$_/) for (
-        qr/the (?:database|replica) (?:can't be reached|is back after)/,
-        qr/the replica (?:is too far|has caught up)/,
+        qr/the (?:database|replica) \S+ (?:can't be reached|is back after)/,
+        qr/the replica \S+ (?:is too far|has caught up)/,
         qr/UsersCache (?:keeps nothing|works again)/,
         qr/cannot read the faults of users_api\.\w+$/,
     );
