@@ -1,9 +1,11 @@
 #include "config/child.h"
 
 #include "config/settings.h"
+#include "config/shared.h"
 #include "http/database.h"
 #include "http/process.h"
 
+#include <ap_mpm.h>
 #include <http_core.h>
 #include <http_log.h>
 
@@ -20,24 +22,6 @@ static bool has_replica(const server_rec *s)
         }
     }
     return false;
-}
-
-int users_child_prepare(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
-{
-    (void)pconf;
-    (void)plog;
-    (void)ptemp;
-    writers = NULL;
-    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG || !has_replica(s)) {
-        return OK;
-    }
-    writers = users_process_shared(s, "writers 2", users_db_shared_size());
-    if (!writers) {
-        ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
-                     "UsersDBReplica: no shared memory could be had");
-        return !OK;
-    }
-    return OK;
 }
 
 static users_db_settings settings_for(const server_rec *s)
@@ -80,6 +64,61 @@ static const server_rec *first_with_same(const server_rec *s, const users_db_set
     }
 }
 
+static bool has_own_database(const server_rec *s, const server_rec *each,
+                             users_db_settings *settings)
+{
+    if (!has_database(each)) {
+        return false;
+    }
+    *settings = settings_for(each);
+    return first_with_same(s, settings) == each;
+}
+
+/* How many connections all children together may open to each server. */
+static void count_connections(const server_rec *s)
+{
+    int children = 1;
+    users_db_settings settings;
+
+    ap_mpm_query(AP_MPMQ_MAX_DAEMONS, &children);
+    for (const server_rec *each = s; each; each = each->next) {
+        if (has_own_database(s, each, &settings)) {
+            users_shared_find(each, &settings);
+            users_db_capacity_begin(settings.capacity, children);
+            users_db_capacity_begin(settings.replica_capacity, children);
+        }
+    }
+    for (const server_rec *each = s; each; each = each->next) {
+        if (has_own_database(s, each, &settings)) {
+            users_shared_find(each, &settings);
+            users_db_capacity_add(settings.capacity, settings.db_max);
+            users_db_capacity_add(settings.replica_capacity, settings.db_max);
+        }
+    }
+}
+
+int users_child_prepare(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
+{
+    (void)plog;
+    (void)ptemp;
+    writers = NULL;
+    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
+        return OK;
+    }
+    users_shared_begin(pconf);
+    count_connections(s);
+    if (!has_replica(s)) {
+        return OK;
+    }
+    writers = users_process_shared(s, "writers 2", users_db_shared_size());
+    if (!writers) {
+        ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
+                     "UsersDBReplica: no shared memory could be had");
+        return !OK;
+    }
+    return OK;
+}
+
 void users_child_open(apr_pool_t *pchild, server_rec *s)
 {
     users_database_begin(pchild);
@@ -89,6 +128,9 @@ void users_child_open(apr_pool_t *pchild, server_rec *s)
             const server_rec *first = first_with_same(s, &settings);
             users_log log = users_database_log(each);
 
+            if (first == each) {
+                users_shared_find(each, &settings);
+            }
             users_database_set(each, first == each ? users_db_open(pchild, &settings, &log)
                                                    : users_database_get(first));
         }

@@ -4,7 +4,8 @@
 
 #include <httpd.h>
 
-/* Hook post_config: where the children of this host note who has changed something. */
+/* Hook post_config: what the children of this host share; and how many connections they may open.
+ */
 int users_child_prepare(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
 
 /* Hook child_init: one database for all servers that use the same in the same way. */

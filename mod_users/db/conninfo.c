@@ -75,3 +75,21 @@ const char *users_conninfo_name(const char *conninfo, apr_pool_t *pool)
     PQconninfoFree(said);
     return name;
 }
+
+static const char *or_nothing(const char *text)
+{
+    return text ? text : "";
+}
+
+const char *users_conninfo_server(const char *conninfo, apr_pool_t *pool)
+{
+    PQconninfoOption *options = users_conninfo_resolve(conninfo);
+    const char *server =
+        options ? apr_pstrcat(pool, or_nothing(users_conninfo_get(options, "host")), " ",
+                              or_nothing(users_conninfo_get(options, "hostaddr")), " ",
+                              or_nothing(users_conninfo_get(options, "port")), NULL)
+                : conninfo;
+
+    PQconninfoFree(options);
+    return server;
+}

@@ -1,7 +1,9 @@
 #include "db/db.h"
 
+#include "db/capacity.h"
 #include "db/route.h"
 #include "db/tokens.h"
+#include "db/trouble.h"
 
 #include <apr_strings.h>
 #include <string.h>
@@ -22,7 +24,20 @@ apr_size_t users_db_shared_size(void)
     return sizeof(struct users_writers);
 }
 
-static users_db *open_one(apr_pool_t *pool, const users_db_settings *settings, const users_log *log,
+/* Without shared memory a process tells for itself. */
+static void own_memory(apr_pool_t *pool, users_db_settings *settings)
+{
+    if (!settings->noted) {
+        settings->noted = apr_pcalloc(pool, users_db_noted_size());
+    }
+    if (!settings->capacity) {
+        settings->capacity = apr_pcalloc(pool, users_db_capacity_size());
+        users_db_capacity_begin(settings->capacity, 1);
+        users_db_capacity_add(settings->capacity, settings->db_max);
+    }
+}
+
+static users_db *open_one(apr_pool_t *pool, users_db_settings *settings, const users_log *log,
                           const char *kind)
 {
     users_db *db = apr_pcalloc(pool, sizeof(*db));
@@ -30,6 +45,7 @@ static users_db *open_one(apr_pool_t *pool, const users_db_settings *settings, c
     db->log = *log;
     db->name = apr_pstrcat(pool, kind, " ", users_conninfo_name(settings->conninfo, pool), NULL);
     db->settings = settings;
+    own_memory(pool, settings);
     db->pool = users_pool_create(pool, &db->log, settings, db->name);
     if (settings->read_lanes > 0) {
         db->tokens = users_batcher_create(pool, settings->read_lanes, users_tokens_find_all, db);
@@ -38,13 +54,14 @@ static users_db *open_one(apr_pool_t *pool, const users_db_settings *settings, c
 }
 
 /* Half of the time that a request has is the primary's, should it have to be asked, too. */
-static const users_db_settings *replica_settings(apr_pool_t *pool,
-                                                 const users_db_settings *settings)
+static users_db_settings *replica_settings(apr_pool_t *pool, const users_db_settings *settings)
 {
     users_db_settings *own = apr_pmemdup(pool, settings, sizeof(*settings));
 
     own->conninfo = settings->replica;
     own->password = settings->replica_password;
+    own->noted = settings->replica_noted;
+    own->capacity = settings->replica_capacity;
     if (own->db_timeout > settings->request_timeout / 2) {
         own->db_timeout = settings->request_timeout / 2;
     }
@@ -53,7 +70,7 @@ static const users_db_settings *replica_settings(apr_pool_t *pool,
 
 users_db *users_db_open(apr_pool_t *pool, const users_db_settings *settings, const users_log *log)
 {
-    const users_db_settings *own = apr_pmemdup(pool, settings, sizeof(*settings));
+    users_db_settings *own = apr_pmemdup(pool, settings, sizeof(*settings));
     users_db *db = open_one(pool, own, log, "the database");
 
     if (db && own->replica) {

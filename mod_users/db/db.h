@@ -27,6 +27,9 @@ bool users_conninfo_read(const char *conninfo, const char *keyword, apr_pool_t *
  */
 const char *users_conninfo_name(const char *conninfo, apr_pool_t *pool);
 
+/* Where a connection string connects to, databases aside: equal for equal servers. */
+const char *users_conninfo_server(const char *conninfo, apr_pool_t *pool);
+
 /* A database and how to use it; what must outlive it is not copied. */
 typedef struct {
     const char *conninfo;
@@ -44,13 +47,31 @@ typedef struct {
     int read_lanes;                  /* queries in flight that concurrent reads share; 0: none */
     apr_interval_time_t replica_lag; /* how old a replica's answer may be */
     struct users_writers
-        *writers; /* users_db_shared_size() octets, zero at first; NULL: no replica */
+        *writers;              /* users_db_shared_size() octets, zero at first; NULL: no replica */
+    struct users_noted *noted; /* users_db_noted_size() octets; NULL: its own */
+    struct users_noted *replica_noted; /* the same of the replica */
+    struct users_capacity *capacity;   /* users_db_capacity_size() octets; NULL: its own */
+    struct users_capacity *replica_capacity;
 } users_db_settings;
 
 typedef struct users_db users_db;
 
 /* Memory that all processes with the same database share. */
 apr_size_t users_db_shared_size(void);
+
+/*
+ * The same, of one connection string: what the log has been told; and of one server
+ * (users_conninfo_server()): how many connections it has. Zero at first.
+ */
+apr_size_t users_db_noted_size(void);
+apr_size_t users_db_capacity_size(void);
+
+/*
+ * Count how many connections to a server there may be: so many processes, and, added for each of
+ * the databases there, so many connections of each. capacity: NULL counts nothing.
+ */
+void users_db_capacity_begin(struct users_capacity *capacity, int processes);
+void users_db_capacity_add(struct users_capacity *capacity, int connections);
 
 /* Are these settings of the same database, so that one users_db will do for both? */
 bool users_db_is_same(const users_db_settings *a, const users_db_settings *b);

@@ -1,6 +1,7 @@
 #include "db/execute.h"
 
 #include "core/clock.h"
+#include "db/capacity.h"
 #include "db/connect.h"
 
 #include <poll.h>
@@ -63,8 +64,6 @@ static users_db_status status_of(const users_connection *connection,
                                  const users_statement *statement, const PGresult *result)
 {
     const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
-    const char *message = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-    char line[USERS_REASON_LENGTH];
 
     switch (PQresultStatus(result)) {
     case PGRES_TUPLES_OK:
@@ -78,6 +77,7 @@ static users_db_status status_of(const users_connection *connection,
         return USERS_DB_LOST;
     }
     if (is_late(state)) {
+        users_trouble_late(connection->witness, statement, state);
         return USERS_DB_LATE;
     }
     if (is_conflict(state)) {
@@ -92,10 +92,7 @@ static users_db_status status_of(const users_connection *connection,
     if (is_value_error(state) && !statement->reads) {
         return USERS_DB_INVALID;
     }
-    /* the primary message alone: detail and context may quote values of the request */
-    users_diagnose_join(line, message ? message : "", sizeof(line));
-    users_log_at(connection->log, USERS_LOG_ERR, 0, "%s refused %s: %s %s", connection->name,
-                 statement->name, state, line);
+    users_trouble_refused(connection->witness, statement, result, PQuser(connection->pg));
     return USERS_DB_FAILED;
 }
 
@@ -136,7 +133,8 @@ static users_db_status prepare(users_connection *connection, const users_stateme
     PGresult *result = NULL;
     users_db_status status = USERS_DB_LOST;
 
-    if (!connection->settings->db_prepare || connection->prepared & 1u << statement->number) {
+    if (!connection->witness->settings->db_prepare ||
+        connection->prepared & 1u << statement->number) {
         return USERS_DB_OK;
     }
     if (PQsendPrepare(connection->pg, statement->name, statement->sql, 0, NULL)) {
@@ -163,7 +161,7 @@ static users_db_status execute(users_connection *connection, const users_stateme
         lengths[i] = parameters[i].length;
         formats[i] = parameters[i].length > 0;
     }
-    if (!connection->settings->db_prepare) {
+    if (!connection->witness->settings->db_prepare) {
         sent = PQsendQueryParams(connection->pg, statement->sql, statement->parameters, NULL,
                                  values, lengths, formats, 1);
     } else {
@@ -190,11 +188,31 @@ static users_db_status attempt(users_connection *connection, const users_stateme
     return status;
 }
 
+/* Tell the log what came of a statement, unless it was refused with an error of its own. */
+static void note(const users_connection *connection, const users_statement *statement,
+                 users_db_status status)
+{
+    const users_witness *witness = connection->witness;
+
+    if (status == USERS_DB_OK) {
+        users_trouble_pass(witness, statement);
+        users_capacity_pass(witness);
+        return;
+    }
+    if (status == USERS_DB_TIMEOUT) {
+        users_trouble_late(witness, statement, NULL);
+    } else if (status == USERS_DB_READ_ONLY) {
+        users_trouble_read_only(witness, statement);
+    }
+    users_log_at(witness->log, USERS_LOG_INFO, 0, "%s ended with: %s", statement->name,
+                 status_names[status]);
+}
+
 users_db_status users_execute(users_connection *connection, const users_statement *statement,
                               const users_parameter *parameters, apr_time_t deadline,
                               PGresult **result)
 {
-    apr_time_t until = users_now() + connection->settings->db_timeout;
+    apr_time_t until = users_now() + connection->witness->settings->db_timeout;
     users_db_status status;
 
     if (until > deadline) {
@@ -208,16 +226,12 @@ users_db_status users_execute(users_connection *connection, const users_statemen
             status = attempt(connection, statement, parameters, until, result);
         }
     }
-    if (status == USERS_DB_OK) {
-        return status;
-    }
+    note(connection, statement, status);
     if (status == USERS_DB_LOST || status == USERS_DB_TIMEOUT) {
         users_connection_lose(
             connection); /* a server that lives gives a statement up before we do */
     } else if (status == USERS_DB_FAILED || status == USERS_DB_READ_ONLY) {
         users_connection_close(connection); /* its prepared statements may be what is wrong */
     }
-    users_log_at(connection->log, USERS_LOG_INFO, 0, "%s ended with: %s", statement->name,
-                 status_names[status]);
     return status;
 }

@@ -1,8 +1,9 @@
 #include "db/outage.h"
 
 #include "core/clock.h"
+#include "core/episode.h"
+#include "db/capacity.h"
 
-#include <apr_atomic.h>
 #include <apr_general.h>
 #include <apr_thread_mutex.h>
 
@@ -10,24 +11,21 @@
 #define PAUSE_MOST  500
 
 struct users_outage {
-    const users_log *log;
-    const char *name; /* in the log */
-    apr_uint32_t lasts;
-    apr_uint32_t refused;
+    const users_witness *witness;
+    users_episode episode; /* counts the requests that were refused */
 
-    apr_thread_mutex_t *mutex; /* guards what follows, and the changes of lasts */
-    apr_time_t since;
-    apr_time_t probe_at; /* not before */
+    apr_thread_mutex_t *mutex; /* guards what follows, and its beginning and end */
+    bool told;                 /* the log has an error of it */
+    apr_time_t probe_at;       /* not before */
     bool probing;
     apr_uint32_t pause; /* the longest that may come next, in milliseconds */
 };
 
-users_outage *users_outage_create(apr_pool_t *pool, const users_log *log, const char *name)
+users_outage *users_outage_create(apr_pool_t *pool, const users_witness *witness)
 {
     users_outage *outage = apr_pcalloc(pool, sizeof(*outage));
 
-    outage->log = log;
-    outage->name = name;
+    outage->witness = witness;
     return apr_thread_mutex_create(&outage->mutex, APR_THREAD_MUTEX_DEFAULT, pool) == APR_SUCCESS
                ? outage
                : NULL;
@@ -35,13 +33,13 @@ users_outage *users_outage_create(apr_pool_t *pool, const users_log *log, const 
 
 bool users_outage_lasts(users_outage *outage)
 {
-    return apr_atomic_read32(&outage->lasts);
+    return users_episode_lasts(&outage->episode);
 }
 
 /* With the mutex held. */
-static users_permit permit_now(const users_outage *outage)
+static users_permit permit_now(users_outage *outage)
 {
-    if (!outage->lasts) {
+    if (!users_outage_lasts(outage)) {
         return USERS_MAY_CONNECT;
     }
     return outage->probing || users_now() < outage->probe_at ? USERS_MAY_NOT : USERS_MAY_PROBE;
@@ -71,24 +69,37 @@ users_permit users_outage_ask(users_outage *outage)
     return permit;
 }
 
-/* These three with the mutex held. */
+/* These with the mutex held. */
 
-static void begin(users_outage *outage, const char *reason)
+/* That PostgreSQL has no connection left is one thing for all children, and over as soon. */
+static void tell_fault(users_outage *outage, const users_connect_fault *fault)
 {
-    outage->since = users_now();
+    const users_witness *witness = outage->witness;
+
+    if (fault->full) {
+        users_capacity_exhausted(witness, fault->reason);
+    } else if (!outage->told) {
+        outage->told = true;
+        users_log_at(witness->log, USERS_LOG_ERR, 0, "%s can't be reached: %s", witness->name,
+                     fault->reason);
+    }
+}
+
+static void begin(users_outage *outage)
+{
+    users_episode_begin(&outage->episode);
     outage->pause = PAUSE_LEAST;
-    apr_atomic_set32(&outage->refused, 0);
-    apr_atomic_set32(&outage->lasts, 1);
-    users_log_at(outage->log, USERS_LOG_ERR, 0, "%s can't be reached: %s", outage->name, reason);
+    outage->told = false;
 }
 
 static void end(users_outage *outage)
 {
-    apr_atomic_set32(&outage->lasts, 0);
-    users_log_at(outage->log, USERS_LOG_WARNING, 0,
-                 "%s is back after %.1f s, in which %u requests were refused", outage->name,
-                 (double)(users_now() - outage->since) / APR_USEC_PER_SEC,
-                 apr_atomic_read32(&outage->refused));
+    users_episode_summary summary;
+
+    users_episode_end(&outage->episode, &summary);
+    users_log_at(outage->witness->log, outage->told ? USERS_LOG_WARNING : USERS_LOG_INFO, 0,
+                 "%s is back after %.1f s, in which %u requests were refused",
+                 outage->witness->name, summary.seconds, summary.count);
 }
 
 /* From the least pause to the longest; without randomness the least. */
@@ -110,24 +121,30 @@ static void put_off(users_outage *outage)
 }
 
 void users_outage_tell(users_outage *outage, users_permit permit, users_connect_status status,
-                       const char *reason)
+                       const users_connect_fault *fault)
 {
+    bool lasts;
+
     apr_thread_mutex_lock(outage->mutex);
+    lasts = users_outage_lasts(outage);
     if (permit == USERS_MAY_PROBE) {
         outage->probing = false;
     }
-    if (status == USERS_CONNECTED && outage->lasts) {
+    if (status == USERS_CONNECTED && lasts) {
         end(outage);
-    } else if (status == USERS_CONNECT_FAILED && !outage->lasts) {
-        begin(outage, reason);
-        put_off(outage);
-    } else if (status == USERS_CONNECT_FAILED && permit == USERS_MAY_PROBE) {
-        put_off(outage);
+    } else if (status == USERS_CONNECT_FAILED) {
+        if (!lasts) {
+            begin(outage);
+        }
+        tell_fault(outage, fault);
+        if (!lasts || permit == USERS_MAY_PROBE) {
+            put_off(outage);
+        }
     }
     apr_thread_mutex_unlock(outage->mutex);
 }
 
 void users_outage_count(users_outage *outage)
 {
-    apr_atomic_inc32(&outage->refused);
+    users_episode_count(&outage->episode);
 }

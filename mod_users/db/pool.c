@@ -12,8 +12,7 @@
 #include <stdlib.h>
 
 struct users_pool {
-    const users_log *log;
-    const char *name; /* in the log */
+    users_witness witness;
     const users_db_settings *settings;
     users_hosts *hosts;
     users_outage *outage;
@@ -64,7 +63,7 @@ static users_db_status open_connection(users_connection *connection, apr_time_t 
         apr_atomic_inc32(&pool->open);
     }
     count_opening(pool, -1);
-    users_outage_tell(pool->outage, permit, status, fault.reason);
+    users_outage_tell(pool->outage, permit, status, &fault);
     if (status == USERS_CONNECTED) {
         return USERS_DB_OK;
     }
@@ -96,9 +95,7 @@ static apr_status_t construct(void **resource, void *pool, apr_pool_t *unused)
         return APR_ENOMEM;
     }
     connection->pool = pool;
-    connection->settings = connection->pool->settings;
-    connection->log = connection->pool->log;
-    connection->name = connection->pool->name;
+    connection->witness = &connection->pool->witness;
     *resource = connection;
     return APR_SUCCESS;
 }
@@ -132,8 +129,7 @@ users_pool *users_pool_create(apr_pool_t *p, const users_log *log,
     users_pool *pool = apr_pcalloc(p, sizeof(*pool));
     apr_status_t status;
 
-    pool->log = log;
-    pool->name = name;
+    pool->witness = (users_witness){log, name, settings};
     pool->settings = settings;
     pool->hosts = users_hosts_create(p, settings);
     if (!pool->hosts) {
@@ -141,7 +137,7 @@ users_pool *users_pool_create(apr_pool_t *p, const users_log *log,
                      name);
         return NULL;
     }
-    pool->outage = users_outage_create(p, log, name);
+    pool->outage = users_outage_create(p, &pool->witness);
     status = pool->outage ? apr_thread_mutex_create(&pool->mutex, APR_THREAD_MUTEX_DEFAULT, p)
                           : APR_ENOMEM;
     if (status == APR_SUCCESS) {
@@ -261,9 +257,7 @@ static users_db_status borrow(users_pool *pool, apr_time_t deadline, users_conne
     users_db_status status = pass_gate(pool, deadline);
 
     if (status == USERS_DB_BUSY) {
-        users_log_at(pool->log, USERS_LOG_INFO, 0,
-                     "no connection was free in time: all %d of UsersDBMax are in use",
-                     pool->settings->db_max);
+        users_trouble_busy(&pool->witness);
     }
     if (status != USERS_DB_OK) {
         return status;

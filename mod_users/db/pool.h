@@ -3,6 +3,7 @@
 #define USERS_DB_POOL_H
 
 #include "db/db.h"
+#include "db/trouble.h"
 
 #include <libpq-fe.h>
 #include <stdbool.h>
@@ -26,10 +27,8 @@ typedef enum {
 
 typedef struct {
     users_pool *pool;
-    const users_db_settings *settings; /* the pool's, as are the next two */
-    const users_log *log;
-    const char *name;
-    PGconn *pg; /* NULL until connected, and after a loss */
+    const users_witness *witness; /* the pool's */
+    PGconn *pg;                   /* NULL until connected, and after a loss */
     apr_uint32_t host;
     unsigned generation;
     unsigned prepared; /* bit n: statement n is prepared here */

@@ -179,6 +179,7 @@ subtest 'a client does not notice that idle connections have died' => sub {
 
 subtest 'a change whose connection dies is settled on another one' => sub {
     start(request => 2 * $ACQUIRE);
+    $server->expect_trouble('late');
     $server->sql("update users.account set city = 'Leiden' where id = 1");
     my $session = Users::Test::Session->new($server);
     $session->sql('begin; select from users.account where id = 1 for update');
@@ -211,6 +212,7 @@ subtest 'a change whose connection dies is settled on another one' => sub {
 subtest 'who finds no free connection is told so in time' => sub {
     plan skip_all => 'a child of prefork serves one request at a time' if $PREFORK;
     start(max => 1, timeout => 5 * $ACQUIRE);
+    $server->expect_trouble('busy');
     my $session = Users::Test::Session->new($server);
     $session->sql('begin; select from users.account where id = 1 for update');
     my $patch = begin(@patch);
@@ -229,6 +231,7 @@ subtest 'who finds no free connection is told so in time' => sub {
 subtest 'a child has no more than UsersDBMax connections' => sub {
     my $max = $PREFORK ? 1 : 3;
     start(conf => $MPM, max => $max, timeout => 20);
+    $server->allow_trouble('busy');
     my $session = Users::Test::Session->new($server);
     $session->sql('begin; select from users.account where id = 1 for update');
     my @patches = map { begin(@patch) } 1 .. 15;
@@ -245,6 +248,7 @@ subtest 'a child has no more than UsersDBMax connections' => sub {
 
 subtest 'a statement that waits for a lock' => sub {
     start(max => 1);
+    $server->expect_trouble('late');
     my %cases = (
         'GET: look-up' => [504, \@get, 'lock table users.token in access exclusive mode'],
         'GET: account' => [504, \@get, 'lock table users.billing_plan in access exclusive mode'],
@@ -270,6 +274,7 @@ subtest 'a statement that waits for a lock' => sub {
 
 subtest 'a statement that takes too long' => sub {
     start(max => 1);
+    $server->expect_trouble('late');
     $server->sql(<<~SQL);
         alter view users_api.token rename to quick_token;
         create view users_api.token as
@@ -302,6 +307,7 @@ subtest 'a statement that takes too long' => sub {
 
 subtest 'a frozen server costs no more than the deadline' => sub {
     start(max => 1, request => 2 * $ACQUIRE);
+    $server->expect_trouble('late');
     is $server->request(@get)->{status}, 200, 'there is a connection';
     my ($frozen) = backends();
     kill STOP => $frozen;

@@ -235,6 +235,7 @@ subtest 'OAuth' => sub {
 
 subtest 'requests that the database fails' => sub {
     $server->expect_log(qr/the database \S+ refused \w+/);
+    $server->expect_log(qr/the role "mod_users" may not use the schema users_api/);
     $server->expect_log(qr/the database \S+ can't be reached/);
     $server->allow_log(qr/the database \S+ is back/);
 

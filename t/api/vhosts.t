@@ -187,6 +187,7 @@ subtest 'so it is with the connections' => sub {
         UsersReadLanes 1
         DEFAULTS
     $server->allow_log(qr/server reached MaxRequestWorkers setting/);
+    $server->expect_trouble('busy');
     my $session = Users::Test::Session->new($server);
 
     for my $case (['inherits.example', 2, 503, 1], ['back.example', 4, 200, 4]) {

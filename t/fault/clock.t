@@ -62,6 +62,7 @@ sub reads_from_the_replica ($clock) {
 
 sub gives_up_in_time ($clock) {
     start($clock, 'UsersReadLanes 1', max => 1, acquire => 0.5, timeout => 3);
+    $server->expect_trouble(qw(late busy));
     my $session = Users::Test::Session->new($server);
     $session->sql('begin; lock table users.account');
     my $before  = now;

@@ -13,6 +13,7 @@ my $server = Users::Test::Fault->new;
 subtest 'all statements of a request end within UsersRequestTimeout' => sub {
     $server->start_child(
         max => 1, acquire => 10, connect => 10, timeout => 10, vhost => 'UsersRequestTimeout 5s');
+    $server->expect_trouble('late');
     my ($tokens, $account) = map { Users::Test::Session->new($server) } 1 .. 2;
     $tokens->sql('begin; lock table users.token in access exclusive mode');
     $account->sql('begin; select from users.account where id = 1 for update');

@@ -6,6 +6,7 @@ use Users::Test::Fault;
 my $server = Users::Test::Fault->new;
 $server->start_child(max => 2);
 $server->allow_log(qr/the database \S+ (?:can't be reached|is back)/);
+$server->expect_trouble('late');
 
 subtest 'a backend' => sub {
     for my $case ([504, GET], [504, PATCH]) {

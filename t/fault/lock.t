@@ -6,6 +6,7 @@ use Users::Test::Session;
 
 my $server = Users::Test::Fault->new;
 $server->start_child(max => 2);
+$server->expect_trouble('late');
 my $session = Users::Test::Session->new($server);
 
 subtest 'a lock held' => sub {

@@ -15,6 +15,7 @@ $server->sql(<<~'SQL');
     SQL
 
 $server->start_child(max => 2, acquire => 0.5, timeout => 5, threads => 64);
+$server->expect_trouble('busy');
 my $load = $server->load(40, [POST]);
 sleep 3;
 my @answers = $server->end_load($load);

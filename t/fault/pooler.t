@@ -93,6 +93,7 @@ subtest 'a transaction has the time-outs of the role' => sub {
     $server->sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'mod_users'");
     wait_until(sub { !$server->backends }, 'the sessions to end');
     start_httpd('off', timeout => 20);
+    $server->expect_trouble('late');
     my $session = Users::Test::Session->new($server);
     $session->sql('begin; lock table users.token in access exclusive mode');
     is $server->request(GET)->{status}, 504, 'a GET that waits for a lock';

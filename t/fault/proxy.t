@@ -59,6 +59,7 @@ sub start (%option) {
         VHOST
     $server->allow_log(qr/server reached MaxRequestWorkers setting/);
     $server->allow_log(qr/the database \S+ (?:can't be reached|is back|is away)/);
+    $server->allow_trouble(qw(late busy));
 }
 
 sub registration ($mark, $user = {}, @headers) {

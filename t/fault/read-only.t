@@ -13,6 +13,7 @@ sub read_only ($on) {
 
 subtest 'a primary on which an administrator lets nothing be changed' => sub {
     $server->start_child;
+    $server->expect_trouble('standby');
     is $server->request($_->@*)->{status}, 200, "it takes a $_->[0] before" for [GET], [PATCH];
     read_only('on');
     for my $round (1, 2) {
@@ -31,6 +32,7 @@ subtest 'a standby' => sub {
     my $primary = $server->postgres->dir;
 
     $server->start_child(conninfo => "host=$dir dbname=users user=mod_users");
+    $server->expect_trouble('standby');
     is $server->request(GET)->{status}, 200, 'alone it is read';
     is_unavailable($server->request(PATCH), '... and a PATCH');
 
@@ -51,6 +53,7 @@ subtest 'a standby' => sub {
         my ($status, $host) = $where{$attributes}->@*;
         $server->start_child(conninfo => "host=$primary,$dir dbname=users user=mod_users"
                 . " target_session_attrs=$attributes");
+        $server->expect_trouble('standby') if $status == 503;
         is $server->request(GET)->{status}, 200, "target_session_attrs=$attributes: GET";
         my $cluster = $host eq $dir ? $standby : $server->postgres;
         is $cluster->sql('users', <<~SQL), 1, '... has the connection that it asks for';

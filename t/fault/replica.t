@@ -316,6 +316,7 @@ subtest 'a standby that is frozen' => sub {
     start('2s', timeout => 3);
     wait_for_standby();
     $server->allow_log(qr/the replica \S+ (?:can't be reached|is back|is too far|has caught up)/);
+    $server->expect_trouble('late');
     my @frozen = ($standby->pid, split /\n/,
         $standby->sql('users', "select pid from pg_stat_activity where usename = 'mod_users'"));
     kill STOP => @frozen;
@@ -335,6 +336,7 @@ subtest 'its connection breaks at any message' => sub {
     my $proxy = Users::Test::Proxy->new($server);    # the primary as a replica of itself
     start('200ms', replica => $proxy->conninfo);
     $server->allow_log(qr/the replica \S+ (?:can't be reached|is back)/);
+    $server->allow_trouble('late');
     my $trace;
     my $get = sub { $proxy->tell('pass'); $server->request(GET); $trace = $proxy->tell('trace') };
     my $use = sub { wait_until(sub { $get->() =~ /sD.*sD/ }, 'it to be examined, and used') };

@@ -423,8 +423,8 @@ static const char *const harmless[] = {
     /* characters */
     "PQdsplen", "PQmblen", "PQmblenBounded", "pg_char_to_encoding", "strcasecmp", "strncasecmp",
     "strchr", "strcmp", "strcspn", "strlen", "strncmp", "strpbrk", "strrchr", "strspn", "strstr",
-    "strtol", "strtoll", "__isoc23_strto*", "strerror", "qsort", "mem*", "__mem*", "__ctype_*",
-    "snprintf", "vsnprintf", "__snprintf_chk", "__vsnprintf_chk",
+    "strtol", "strtoll", "strtoul", "__isoc23_strto*", "strerror", "qsort", "mem*", "__mem*",
+    "__ctype_*", "snprintf", "vsnprintf", "__snprintf_chk", "__vsnprintf_chk",
     /* a null; and what ends when nobody has it any more */
     "json_null", "json_delete",
     /* a semaphore of ours is in order */

@@ -125,6 +125,7 @@ sub start ($vhost = '') {
         qr/UsersCache (?:keeps nothing|works again)/,
         qr/cannot read the faults of users_api\.\w+$/,
     );
+    $server->allow_trouble(qw(late busy hashes));
     %idle = map { $_ => 0 } qw(result options slot lock semaphore);
     # a replica that has just failed has none
     @idle{qw(connection memory)} = (1, 1) unless $vhost =~ /UsersDBReplica/;
