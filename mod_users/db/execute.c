@@ -127,14 +127,18 @@ static users_db_status finish(users_connection *connection, const users_statemen
     }
 }
 
+static bool wants_preparing(const users_connection *connection, const users_statement *statement)
+{
+    return connection->witness->settings->db_prepare && statement->number != USERS_INSPECT_SESSION;
+}
+
 static users_db_status prepare(users_connection *connection, const users_statement *statement,
                                apr_time_t deadline)
 {
     PGresult *result = NULL;
     users_db_status status = USERS_DB_LOST;
 
-    if (!connection->witness->settings->db_prepare ||
-        connection->prepared & 1u << statement->number) {
+    if (!wants_preparing(connection, statement) || connection->prepared & 1u << statement->number) {
         return USERS_DB_OK;
     }
     if (PQsendPrepare(connection->pg, statement->name, statement->sql, 0, NULL)) {
@@ -161,7 +165,7 @@ static users_db_status execute(users_connection *connection, const users_stateme
         lengths[i] = parameters[i].length;
         formats[i] = parameters[i].length > 0;
     }
-    if (!connection->witness->settings->db_prepare) {
+    if (!wants_preparing(connection, statement)) {
         sent = PQsendQueryParams(connection->pg, statement->sql, statement->parameters, NULL,
                                  values, lengths, formats, 1);
     } else {

@@ -1,6 +1,7 @@
 #include "db/run.h"
 
 #include "core/clock.h"
+#include "db/inspect.h"
 
 #include <apr_strings.h>
 
@@ -36,6 +37,9 @@ static users_db_status run_once(users_db *db, const users_statement *statement,
     if (status == USERS_DB_OK) {
         *was_idle = connection->was_idle;
         status = users_execute(connection, statement, parameters, l->end, result);
+        if (status == USERS_DB_OK) {
+            users_inspect(connection);
+        }
         users_connection_release(connection);
     }
     return status;

@@ -166,6 +166,7 @@ subtest 'bodies that hold a password' => sub {
 $server->stop;
 $server->sql("alter role mod_users set $_") for @logging;
 start();
+$server->expect_log(qr/PostgreSQL logs what clients send, personal data and passwords too, .* the role mod_users/);
 
 subtest 'every operation with every credential' => sub {
     for my $operation (@operations) {

@@ -27,6 +27,8 @@ C<conninfo> is how the module connects to a database, C<sql> runs SQL in one as 
 C<run_as> runs a script in a database with the rights of another role, and returns psql's exit status
 and standard error.
 
+C<let_in> has httpd's user log in as a role of another name.
+
 C<configure> adds lines to postgresql.conf, for the next C<start>. C<listen> restarts it on a TCP
 port of loopback too, where no password is asked for.
 
@@ -78,13 +80,18 @@ sub create ($self) {
     $self->configure(<<~CONF);
         listen_addresses = ''
         unix_socket_directories = '$dir'
-        max_connections = 200
+        max_connections = 600
         fsync = off
         CONF
     $self->_append('pg_ident.conf', map { "users $_\n" } "$ME postgres", "$HTTPD mod_users",
         $OWNER eq $ME ? () : "$OWNER postgres", $HTTPD eq $ME ? () : "$ME mod_users");
     $self->_write('pg_hba.conf', "local all,replication all peer map=users\n");
     $self->start;
+}
+
+sub let_in ($self, $role) {
+    $self->_append('pg_ident.conf', "users $HTTPD $role\n");
+    $self->sql('postgres', 'select pg_reload_conf()');
 }
 
 sub configure ($self, $lines) {
