@@ -98,7 +98,7 @@ users_refusal users_authenticate_owner(request_rec *r, users_db_call *call, cons
     if (!name) { /* something that can't be a pair: no need to look */
         return users_refuse(HTTP_UNAUTHORIZED, wrong);
     }
-    refused = users_lockout_begin(r, "credential", name, &attempt);
+    refused = users_lockout_begin(r, "API credentials", name, &attempt);
     if (refused.status == OK) {
         given_secret given = {r, secret};
         users_outcome outcome = users_db_find_credential(call, name, wanted, is_known, &given,

@@ -1,7 +1,8 @@
 # Wrong secrets: counted by name and address, and hashed a few at a time.
 
 use v5.36;
-use List::Util qw(sum0);
+use List::Util  qw(sum0);
+use Time::HiRes qw(sleep);
 use Users::Test;
 
 my $PREFORK = ($ENV{USERS_TEST_MPM} // '') eq 'prefork';
@@ -59,7 +60,31 @@ sub restart (%conf) {
     $server->stop if $server->pid;
     $server->start(@ADDRESSES, vhost => $conf{vhost} // '', site => $conf{site});
     $server->allow_log(qr/server reached MaxRequestWorkers/);
+    $server->allow_trouble(qw(lockout hashes));
 }
+
+# What the log has of names that are locked out, at a level.
+sub lockouts ($from, $level) {
+    return grep { /\[users:$level\] .*wrong secrets \(\d+\) of / } $from->error_log;
+}
+
+# Names at random, each of which is locked out at once, as the log of another server has them. What it
+# leaves out it tells after a minute, which the other tests take a part of.
+my $flooded = Users::Test->start(vhost => 'UsersMaxFailures 1');
+my $flood   = now;
+
+sub try_flooded ($name) {
+    return $flooded->request(GET => '/api/users', basic => [$name, 'wrong'])->{status};
+}
+
+subtest 'names at random do not fill the log' => sub {
+    my %status;
+    $status{ try_flooded("name$_") }++ for 1 .. 40;
+    is_deeply \%status, { 401 => 40 }, 'each name is locked out by its first wrong secret';
+    is try_flooded('name40'), 429, '... as the next one tells';
+    is lockouts($flooded, 'warn'), 10, 'ten stand in the log';
+    is lockouts($flooded, 'info'), 30, '... and all for who looks closer';
+};
 
 subtest 'a name from an address' => sub {
     restart();
@@ -79,6 +104,33 @@ subtest 'a name from an address' => sub {
     is try('john ' => 'wrong')->{status}, 401, 'names are compared whole';
     is $server->request(GET => '/api/users', token => READ_TOKEN, headers => ['X-Client' => '192.0.2.1'])
         ->{status}, 200, 'tokens are not names';
+};
+
+subtest 'the log tells whose name it is, and from where' => sub {
+    restart(vhost => "UsersMaxFailures 3\nUsersFailureWindow 20min\nUsersPasswordGrant on\n" . OAUTH_ENDPOINTS);
+    my @told;
+    my $locks_out = sub ($pattern, $name) {
+        my @now = lockouts($server, 'warn');
+        is @now, @told + 1, "$name: one line in the log";
+        like $now[-1], $pattern, '... with the name and the address';
+        @told = @now;
+    };
+    try(john => 'wrong') for 1 .. 50;
+    $locks_out->(qr/\[client 192\.0\.2\.1:\d+\] too many wrong secrets \(3\) of the API credentials "john" came from 192\.0\.2\.1, which is refused under this name for 1200 s \(UsersMaxFailures, UsersFailureWindow\)$/, 'john');
+    try(john => 'wrong', from => '2001:db8::1') for 1 .. 50;
+    $locks_out->(qr/"john" came from 2001:db8::1, /, 'john from elsewhere');
+    try(nobody => 'wrong') for 1 .. 5;
+    $locks_out->(qr/the API credentials "nobody" came/, 'a name that nobody has');
+    try("j\xc3\xa9\\" => 'wrong') for 1 .. 5;
+    $locks_out->(qr/the API credentials "j\\xc3\\xa9\\\\" came/, 'one that can not be printed');
+    try('x' x 5000 => 'wrong') for 1 .. 5;
+    $locks_out->(qr/the API credentials "x{64}\.\.\." came/, 'one that is long');
+    for (1 .. 5) {
+        $server->request(POST => '/api/oauth/token', headers => ['X-Client' => '192.0.2.1'],
+            form => [client_id => CLIENT_ID, client_secret => 'wrong', grant_type => 'client_credentials']);
+    }
+    $locks_out->(qr/too many wrong secrets \(3\) of the application "@{[CLIENT_ID]}" came from 192\.0\.2\.1, /, 'an application');
+    unlike join("\n", lockouts($server, '\w+')), qr/"wrong"|wrong wrong/, 'the secrets stay out';
 };
 
 subtest 'it tells nothing of a name' => sub {
@@ -226,6 +278,17 @@ subtest 'a flood of passwords leaves threads to others' => sub {
         ok $_->{headers}{'retry-after'}, 'with Retry-After' if $_->{status} == 503;
     }
     like join(' ', sort keys %count), qr{^(?:401 )?503$}, 'some are told to come again';
+};
+
+subtest 'after a minute the log tells how many it has left out' => sub {
+    sleep 1 while now < $flood + 61;
+    is try_flooded('another'), 401, 'one more';
+    my @lines = grep { /\[users:warn\] .*30 times more than the log tells \(10 a minute\)$/ } $flooded->error_log;
+    is @lines, 1, 'has a line with how many' or diag(join "\n", lockouts($flooded, '\w+'));
+    is lockouts($flooded, 'warn'), 11, '... and one of its own';
+    try_flooded('another') for 1 .. 20;
+    is scalar(grep { /more than the log tells/ } $flooded->error_log), 1, '... once';
+    $flooded->expect_trouble('lockout');
 };
 
 done_testing;

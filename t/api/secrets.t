@@ -50,6 +50,7 @@ sub start {
         LogFormat "%r %u %{USERS_ID}e %{USERS_APPLICATION}e %{USERS_SCOPE}e %s" users
         CustomLog users_log users
         CONF
+    $server->allow_trouble('lockout');
 }
 start();
 

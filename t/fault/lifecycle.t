@@ -303,6 +303,7 @@ sub attempt ($secret) {
 subtest 'children share what they know of wrong secrets again' => sub {
     for my $mutex (@MUTEXES) {
         start(conf => "Mutex $mutex users-cache");
+        $server->expect_trouble('lockout');
         for my $round ('at first', 'after a restart', 'after another') {
             if ($round ne 'at first') {
                 my @children = $server->children;
