@@ -2,6 +2,7 @@
 
 #include "config/settings.h"
 #include "core/clock.h"
+#include "core/episode.h"
 
 #include <ap_mpm.h>
 #include <apr_atomic.h>
@@ -15,8 +16,9 @@
 
 APLOG_USE_MODULE(users);
 
-#define REST         9                    /* times as long as a wrong password took */
-#define LONGEST_REST apr_time_from_sec(1) /* a child waits for it at its end */
+#define REST         9                     /* times as long as a wrong password took */
+#define LONGEST_REST apr_time_from_sec(1)  /* a child waits for it at its end */
+#define QUIET        apr_time_from_sec(10) /* without a refusal, and it is over */
 
 /* This child's. */
 static struct {
@@ -24,6 +26,7 @@ static struct {
     apr_thread_mutex_t *mutex; /* guards the state of every comparison */
     apr_uint32_t waiting;      /* requests */
     apr_uint32_t crowd;        /* how many may wait */
+    users_episode refusing;    /* as there are too many, or they wait too long */
 } hashers;                     /* without threads until the child has begun */
 
 /* A password to be compared with a hash. In memory of its request, which waits for it. */
@@ -116,6 +119,25 @@ static bool submit(comparison *c, apr_interval_time_t patience)
     return done;
 }
 
+/* Tell the log when requests begin to be refused, and when that is over. */
+static void note(request_rec *r, bool computed)
+{
+    users_episode_summary summary;
+
+    if (computed) {
+        if (users_episode_pass(&hashers.refusing, 0, QUIET, &summary)) {
+            ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                          "hashed passwords are computed in time again after %.1f s, in which %u "
+                          "requests were refused",
+                          summary.seconds, summary.count);
+        }
+    } else if (users_episode_meet(&hashers.refusing, 0) == USERS_MET_FIRST) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                      "more hashed passwords come than UsersHashSlots computes in time: requests "
+                      "with them are refused");
+    }
+}
+
 bool users_hash_compare(request_rec *r, const char *password, const char *hash, bool *right)
 {
     const users_settings *settings = users_settings_of(r->server);
@@ -131,5 +153,7 @@ bool users_hash_compare(request_rec *r, const char *password, const char *hash, 
     }
     apr_atomic_dec32(&hashers.waiting);
     *right = c->status == APR_SUCCESS;
-    return done && c->status != APR_ENOMEM;
+    done = done && c->status != APR_ENOMEM;
+    note(r, done);
+    return done;
 }
