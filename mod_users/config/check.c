@@ -2,9 +2,11 @@
 
 #include "config/settings.h"
 #include "core/domain.h"
+#include "db/db.h"
 
 #include <ap_listen.h>
 #include <ap_mpm.h>
+#include <apr_hash.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
 #include <http_core.h>
@@ -122,6 +124,51 @@ static bool on_loopback_alone(const server_rec *s)
     return true;
 }
 
+/* The way to the database */
+
+/* Once for each connection string; where libpq can't tell what it means it can't connect, either.
+ */
+static void warn_of_exposure(const server_rec *s, const char *directive, const char *conninfo,
+                             apr_hash_t *done, apr_pool_t *pool)
+{
+    const char *host;
+    const char *sslmode;
+
+    if (!conninfo || apr_hash_get(done, conninfo, APR_HASH_KEY_STRING)) {
+        return;
+    }
+    apr_hash_set(done, conninfo, APR_HASH_KEY_STRING, conninfo);
+    host = users_conninfo_exposed(conninfo, pool, &sslmode);
+    if (host) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                     "%s %s: with sslmode=%s whoever sits between can pass for %s, and read and "
+                     "change everything: say sslmode=verify-full, and sslrootcert= where its "
+                     "certificate is of a CA of your own",
+                     directive, users_conninfo_name(conninfo, pool), sslmode, host);
+    }
+}
+
+static void warn_of_exposures(const server_rec *s, apr_pool_t *pool)
+{
+    apr_hash_t *done = apr_hash_make(pool);
+
+    for (; s; s = s->next) {
+        const users_settings *settings = users_settings_of(s);
+
+        if (settings->endpoints->nelts) {
+            warn_of_exposure(s, "UsersDB", settings->conninfo, done, pool);
+            warn_of_exposure(s, "UsersDBReplica", settings->replica, done, pool);
+        }
+    }
+}
+
+void users_startup_test(apr_pool_t *pconf, server_rec *s)
+{
+    if (ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_TEST) {
+        warn_of_exposures(s, pconf);
+    }
+}
+
 int users_startup_note_tls(server_rec *s, apr_pool_t *pool, apr_array_header_t *certificates,
                            apr_array_header_t *keys)
 {
@@ -136,10 +183,10 @@ int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, se
 {
     (void)pconf;
     (void)plog;
-    (void)ptemp;
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
         return OK; /* httpd reads its configuration twice at start: this is the rehearsal */
     }
+    warn_of_exposures(s, ptemp);
     for (; s; s = s->next) {
         const users_settings *settings = users_settings_of(s);
 

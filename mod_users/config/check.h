@@ -14,7 +14,10 @@ int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
 int users_startup_note_tls(server_rec *s, apr_pool_t *pool, apr_array_header_t *certificates,
                            apr_array_header_t *keys);
 
-/* Hook post_config: warns of servers without TLS. */
+/* Hook test_config: a configtest has the warnings that need no running server. */
+void users_startup_test(apr_pool_t *pconf, server_rec *s);
+
+/* Hook post_config: warns of servers without TLS, and of databases without. */
 int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
 
 #endif

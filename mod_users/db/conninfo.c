@@ -4,6 +4,7 @@
 
 #include <apr_strings.h>
 #include <string.h>
+#include <strings.h>
 
 bool users_conninfo_read(const char *conninfo, const char *keyword, apr_pool_t *pool,
                          const char **value)
@@ -92,4 +93,54 @@ const char *users_conninfo_server(const char *conninfo, apr_pool_t *pool)
 
     PQconninfoFree(options);
     return server;
+}
+
+static bool says(const PQconninfoOption *options, const char *keyword, const char *wanted)
+{
+    const char *value = users_conninfo_get(options, keyword);
+
+    return value && strcmp(value, wanted) == 0;
+}
+
+/* By its form alone: a configtest looks up no names. */
+static bool is_local(const char *host)
+{
+    bool v4 = host[strspn(host, "0123456789.")] == '\0';
+
+    return !*host || *host == '/' || *host == '@' || strcasecmp(host, "localhost") == 0 ||
+           (v4 && strncmp(host, "127.", 4) == 0) || strcmp(host, "::1") == 0;
+}
+
+static const char *exposed_host(const PQconninfoOption *options, apr_pool_t *pool)
+{
+    const char *list = users_conninfo_get(options, "hostaddr");
+    char *hosts = apr_pstrdup(pool, list ? list : users_conninfo_get(options, "host"));
+
+    if (says(options, "sslmode", "verify-full") || says(options, "gssencmode", "require") ||
+        says(options, "channel_binding", "require")) {
+        return NULL;
+    }
+    while (hosts) {
+        char *next = strchr(hosts, ',');
+
+        if (next) {
+            *next++ = '\0';
+        }
+        if (!is_local(hosts)) {
+            return hosts;
+        }
+        hosts = next;
+    }
+    return NULL;
+}
+
+const char *users_conninfo_exposed(const char *conninfo, apr_pool_t *pool, const char **sslmode)
+{
+    PQconninfoOption *options = users_conninfo_resolve(conninfo);
+    const char *host = exposed_host(options, pool);
+    const char *mode = users_conninfo_get(options, "sslmode");
+
+    *sslmode = apr_pstrdup(pool, mode ? mode : "prefer");
+    PQconninfoFree(options);
+    return host;
 }

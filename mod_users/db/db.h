@@ -27,6 +27,14 @@ bool users_conninfo_read(const char *conninfo, const char *keyword, apr_pool_t *
  */
 const char *users_conninfo_name(const char *conninfo, apr_pool_t *pool);
 
+/*
+ * The first host that a connection would reach over a network without being sure that it is the
+ * right one and that nobody reads along: neither on loopback nor by a Unix socket, and without
+ * sslmode=verify-full, gssencmode=require or channel_binding=require. NULL where there is none, or
+ * libpq can't tell. *sslmode: what it is.
+ */
+const char *users_conninfo_exposed(const char *conninfo, apr_pool_t *pool, const char **sslmode);
+
 /* Where a connection string connects to, databases aside: equal for equal servers. */
 const char *users_conninfo_server(const char *conninfo, apr_pool_t *pool);
 
