@@ -112,6 +112,7 @@ subtest 'an application without scopes' => sub {
     is $answer->{json}{error}, 'invalid_scope', '... for want of a scope';
 };
 
-is_deeply [sort $server->children], \@children, 'no child has ended';
+my %alive = map { $_ => 1 } $server->children; # httpd may have started more
+is_deeply [grep { !$alive{$_} } @children], [], 'no child has ended';
 
 done_testing;
