@@ -96,6 +96,7 @@ sub ends_an_outage ($clock) {
 
 sub locks_out_for_a_while ($clock) {
     start($clock, "UsersMaxFailures 2\nUsersFailureWindow 2s");
+    $server->expect_log(qr/\[users:warn\] .* too many wrong secrets \(2\) of the API credentials "hashed"/);
     is $server->request(BASIC)->{status}, 200, 'a password is compared with its hash';
     my @wrong = (GET => '/api/users', basic => ['hashed', 'wrong']);
     is $server->request(@wrong)->{status}, 401, "wrong password $_" for 1 .. 2;
