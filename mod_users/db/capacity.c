@@ -50,11 +50,12 @@ void users_capacity_learn(const users_witness *witness, apr_uint32_t allowed, co
 {
     struct users_capacity *capacity = witness->settings->capacity;
     apr_uint32_t most = users_capacity_demand(capacity);
-    char demand[DEMAND_LENGTH];
 
     apr_cpystrn(capacity->limit, limit, sizeof(capacity->limit));
     apr_atomic_set32(&capacity->allowed, allowed);
     if (most > allowed && apr_atomic_xchg32(&capacity->told, most) != most) {
+        char demand[DEMAND_LENGTH];
+
         describe_demand(capacity, demand);
         users_log_at(
             witness->log, USERS_LOG_WARNING, 0,

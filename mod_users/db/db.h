@@ -78,7 +78,7 @@ apr_size_t users_db_capacity_size(void);
  * Count how many connections to a server there may be: so many processes, and, added for each of
  * the databases there, so many connections of each. capacity: NULL counts nothing.
  */
-void users_db_capacity_begin(struct users_capacity *capacity, int processes);
+void users_db_capacity_begin(struct users_capacity *capacity, int children);
 void users_db_capacity_add(struct users_capacity *capacity, int connections);
 
 /* Are these settings of the same database, so that one users_db will do for both? */
