@@ -62,7 +62,6 @@ static void update(users_db_call *call, char *arguments)
 
     printf("%s %" APR_TIME_T_FMT " %d %s\n", outcomes[outcome], call->left, (int)change.kind,
            change.document ? change.document : "-");
-    json_decref(change.faults);
     json_decref((json_t *)wanted.fields);
 }
 
