@@ -299,7 +299,7 @@ const users_admission *users_access_enter(request_rec *r, const char *handler, i
 {
     const verdict *found = ap_get_module_config(r->request_config, &users_module);
 
-    if (!r->handler || strcmp(r->handler, handler) != 0) {
+    if (strcmp(r->handler, handler) != 0) { /* ap_invoke_handler() has set one */
         *answer = DECLINED;
         return NULL;
     }

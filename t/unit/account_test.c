@@ -546,7 +546,19 @@ static void faults_keep_copies(void **state)
     assert_string_equal(fault.pointer, "/user/fname");
 }
 
+static void codes_of_directives_have_their_form(void **state)
+{
+    (void)state;
+    assert_true(users_account_is_code("currency", "EUR"));
+    assert_true(users_account_is_code("locale", "pt-BR"));
+    assert_false(users_account_is_code("currency", "eur"));
+    assert_false(users_account_is_code("currency", "EURO"));
+    assert_false(users_account_is_code("fname", "Jane"));
+    assert_false(users_account_is_code("nothing", "EUR"));
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(codes_of_directives_have_their_form),
     cmocka_unit_test(names_are_trimmed_and_never_blank),
     cmocka_unit_test(limits_count_characters),
     cmocka_unit_test(texts_may_be_cleared),
