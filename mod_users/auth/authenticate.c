@@ -91,7 +91,7 @@ users_refusal users_authenticate_owner(request_rec *r, users_db_call *call, cons
 {
     static const char wrong[] = "the user name or the password is wrong";
     users_attempt attempt;
-    users_secret stored = {NULL};
+    users_secret stored = {.digest = NULL};
     users_refusal refused;
     bool found = false;
 
@@ -118,7 +118,7 @@ users_refusal users_authenticate_application(request_rec *r, users_db_call *call
                                              users_application *application)
 {
     users_attempt attempt;
-    users_secret stored = {NULL};
+    users_secret stored = {.digest = NULL};
     bool found = false;
     users_refusal refused = users_lockout_begin(r, "application", client_id, &attempt);
 
