@@ -75,7 +75,7 @@ apr_size_t users_db_noted_size(void);
 apr_size_t users_db_capacity_size(void);
 
 /*
- * Count how many connections to a server there may be: so many processes, and, added for each of
+ * Count how many connections to a server there may be: so many children, and, added for each of
  * the databases there, so many connections of each. capacity: NULL counts nothing.
  */
 void users_db_capacity_begin(struct users_capacity *capacity, int children);
