@@ -1,11 +1,13 @@
 #include "core/request.h"
 
 #include <apr_general.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALLEST_EXPONENT (-324) /* of the first digit of a double, in powers of ten */
+#define LOWEST_EXPONENT   (LONG_MIN / 2) /* no body has the digits to make up for it */
+#define SMALLEST_EXPONENT (-324)         /* of the first digit of a double, in powers of ten */
 
 #define HOLDS_NUL    "the request body holds a NUL character"
 #define OUT_OF_RANGE "the request body holds a number that is out of range"
@@ -89,7 +91,10 @@ static const char *read_number(const char *at, bool *underflows)
     point = point ? point : at;
     exponent = first ? (long)(point - first) - (first < point) : 0;
     if (*at == 'e' || *at == 'E') {
-        exponent += first ? strtol(at + 1, NULL, 10) : 0;
+        long written = strtol(at + 1, NULL, 10); /* LONG_MIN for whatever is below it */
+
+        written = written < LOWEST_EXPONENT ? LOWEST_EXPONENT : written;
+        exponent += first ? written : 0;
         at += 1 + strspn(at + 1, "+-0123456789");
     }
     *underflows = exponent < SMALLEST_EXPONENT;

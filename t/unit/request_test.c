@@ -73,6 +73,7 @@ static void judges_bodies(void **state)
         {"{\"user\":{\"a\":[0, -12.5E-16383, 1]}}", RANGE},
         {"{\"user\":{\"a\":0.001e-322}}", RANGE},
         {"{\"user\":{\"a\":1e-99999999999999999999}}", RANGE},
+        {"{\"user\":{\"a\":0.1e-99999999999999999999}}", RANGE},
         {"{\"user\":{\"a\\\"\":1e-325}}", RANGE},
         {"{}", WRONG_SHAPE},
         {"{\"User\":{}}", WRONG_SHAPE},
