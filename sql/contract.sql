@@ -120,7 +120,8 @@ comment on function users.merged_labels is
 -- the module has made at random: for a registration that of its credential, which is unique
 -- anyway and so costs nothing; for a token its digest, likewise; for an update a nonce in a row of
 -- its own (users.change), since a later change may stand between a change and its repeat, and would
--- overwrite a column of the account. To end a token twice is to end it once. The first try may
+-- overwrite a column of the account. The nonces begin with the time, so that the index grows at its
+-- end, and old ones go from its beginning. To end a token twice is to end it once. The first try may
 -- still be running, or not even have begun, when the repeat comes: whichever is second waits for
 -- the other in a unique index, and then finds what it has done. A refusal stores
 -- nothing, and a repeat is judged anew.
@@ -130,48 +131,88 @@ comment on function users.merged_labels is
 
 -- PATCH
 
-create or replace function users.store_update(
-  p_user_id bigint, p_fields jsonb, p_patch jsonb, p_if_match text[]) returns json
+create or replace function users.forget_changes(p_rows integer) returns void
 language plpgsql
 as $$
 declare
-  v_document json;
-  v_before timestamptz;
+  -- The module's nonces begin with the time (RFC 9562 section 5.7): the oldest come first in the index.
+  v_end constant uuid :=
+    rpad(lpad(to_hex((extract(epoch from now() - interval '1 hour') * 1000)::bigint), 12, '0'), 32, '0');
 begin
-  update users.account as a set -- the columns that the owner may change, and no other
-    fname = case when p_fields ? 'fname' then p_fields ->> 'fname' else a.fname end,
-    lname = case when p_fields ? 'lname' then p_fields ->> 'lname' else a.lname end,
-    email = case when p_fields ? 'email' then p_fields ->> 'email' else a.email end,
-    locale = case when p_fields ? 'locale' then p_fields ->> 'locale' else a.locale end,
-    city = case when p_fields ? 'city' then p_fields ->> 'city' else a.city end,
-    state = case when p_fields ? 'state' then p_fields ->> 'state' else a.state end,
-    zip = case when p_fields ? 'zip' then p_fields ->> 'zip' else a.zip end,
-    c_sftp_pass = case when p_fields ? 'c_sftp_pass' then (p_fields -> 'c_sftp_pass')::boolean else a.c_sftp_pass end,
-    country = case when p_fields ? 'country' then p_fields ->> 'country' else a.country end,
-    address1 = case when p_fields ? 'address1' then p_fields ->> 'address1' else a.address1 end,
-    address2 = case when p_fields ? 'address2' then p_fields ->> 'address2' else a.address2 end,
-    company_name = case when p_fields ? 'company_name' then p_fields ->> 'company_name' else a.company_name end,
-    phone = case when p_fields ? 'phone' then p_fields ->> 'phone' else a.phone end,
-    currency = case when p_fields ? 'currency' then p_fields ->> 'currency' else a.currency end,
-    labels = case when p_patch is not null then users.merged_labels(a.labels, p_patch) else a.labels end,
-    updated_at = date_trunc('milliseconds', greatest(clock_timestamp(), a.updated_at + interval '1 ms'))
-  from (select updated_at from users.account where id = p_user_id) as old
-  where a.id = p_user_id
-    and a.suspended_at is null
-    -- of two changes with one tag the second finds the first one's, since it waits for the row
-    and (p_if_match is null or users_api.entity_tag(users.document(a)) = any (p_if_match))
-    and (p_patch is null or octet_length(users.merged_labels(a.labels, p_patch)::text) <= 16384)
-  returning users.document(a), old.updated_at into v_document, v_before;
-  -- Not each time: of an account that changes all the time it would read an hour's rows.
-  if v_before < now() - interval '1 hour' or v_document is not null and random() < 0.01 then
-    delete from users.change where user_id = p_user_id and created_at < now() - interval '1 hour';
-  end if;
-  return v_document;
+  delete from users.change where nonce = any (array(
+    select nonce from users.change
+    where nonce < v_end and created_at < now() - interval '1 hour'
+    order by nonce limit p_rows
+    for update skip locked)); -- who deletes the same does not wait
 end
 $$;
-comment on function users.store_update is
-  'Store what an owner changes, and return the new document; null, and nothing is stored, where the account is absent '
-  'or suspended, a condition fails, or the labels become too large.';
+comment on function users.forget_changes is
+  'Delete names of changes that nobody repeats any more, the oldest first, p_rows at most.';
+
+create or replace function users_api.update_accounts(
+  p_user_ids bigint[], p_fields jsonb[], p_requests jsonb[], p_if_match text[], p_nonces uuid[],
+  p_tokens bytea[], p_credentials text[], p_clients text[])
+returns table (number bigint, document json)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if random() < 0.05 then -- more than come meanwhile
+    perform users.forget_changes(40 * cardinality(p_nonces));
+  end if;
+
+  return query
+  with locked as ( -- in one order for all, and nobody waits: who would is left out
+    select id from users.account where id = any (p_user_ids) order by id for no key update skip locked
+  ), updated as (
+    update users.account as a set -- the columns that the owner may change, and no other
+      fname = case when c.fields ? 'fname' then c.fields ->> 'fname' else a.fname end,
+      lname = case when c.fields ? 'lname' then c.fields ->> 'lname' else a.lname end,
+      email = case when c.fields ? 'email' then c.fields ->> 'email' else a.email end,
+      locale = case when c.fields ? 'locale' then c.fields ->> 'locale' else a.locale end,
+      city = case when c.fields ? 'city' then c.fields ->> 'city' else a.city end,
+      state = case when c.fields ? 'state' then c.fields ->> 'state' else a.state end,
+      zip = case when c.fields ? 'zip' then c.fields ->> 'zip' else a.zip end,
+      c_sftp_pass = case when c.fields ? 'c_sftp_pass' then (c.fields -> 'c_sftp_pass')::boolean else a.c_sftp_pass end,
+      country = case when c.fields ? 'country' then c.fields ->> 'country' else a.country end,
+      address1 = case when c.fields ? 'address1' then c.fields ->> 'address1' else a.address1 end,
+      address2 = case when c.fields ? 'address2' then c.fields ->> 'address2' else a.address2 end,
+      company_name = case when c.fields ? 'company_name' then c.fields ->> 'company_name' else a.company_name end,
+      phone = case when c.fields ? 'phone' then c.fields ->> 'phone' else a.phone end,
+      currency = case when c.fields ? 'currency' then c.fields ->> 'currency' else a.currency end,
+      labels = case when c.request is null then a.labels
+        else users.merged_labels(a.labels, c.request #> '{user,merge_labels}') end,
+      updated_at = date_trunc('milliseconds', greatest(clock_timestamp(), a.updated_at + interval '1 ms'))
+    from unnest(p_user_ids, p_fields, p_requests, p_if_match, p_nonces, p_tokens, p_credentials, p_clients)
+      with ordinality as c (user_id, fields, request, if_match, nonce, token, credential, client, number)
+    where a.id = c.user_id
+      and a.id in (select id from locked)
+      and (c.fields <> '{}' or c.request #> '{user,merge_labels}' is not null)
+      and a.suspended_at is null
+      and (c.token is null or exists (select from users_api.token where digest = c.token and user_id = a.id))
+      and (c.credential is null
+        or exists (select from users_api.credential where username = c.credential and user_id = a.id))
+      and (c.client is null or exists (select from users_api.application where client_id = c.client))
+      and (not c.fields ? 'country' or exists (select from users.country where code = c.fields ->> 'country'))
+      and (not c.fields ? 'currency' or exists (select from users.currency where code = c.fields ->> 'currency'))
+      and (not c.fields ? 'locale' or users.is_known_locale(c.fields ->> 'locale'))
+      and (c.request is null
+        or octet_length(users.merged_labels(a.labels, c.request #> '{user,merge_labels}')::text) <= 16384)
+      and (c.if_match is null or users_api.entity_tag(users.document(a)) = any (string_to_array(c.if_match, ' ')))
+    returning c.number, c.user_id, c.nonce, users.document(a) as document
+  ), named as (
+    insert into users.change (user_id, nonce)
+    select updated.user_id, updated.nonce from updated where updated.nonce is not null
+  )
+  select updated.number, updated.document from updated;
+end
+$$;
+comment on function users_api.update_accounts is
+  'Change many accounts at once; the lists have an element for each change, whose meaning is that of '
+  'users_api.update_account, but for p_if_match: the tags with a blank between them. Returns the changes that were made, '
+  'by their number from 1 on, with the new document. What another transaction has locked, what is faulty, stale, absent '
+  'or refused, and the second of two changes of one account is left out, and nothing is stored of it: '
+  'users_api.update_account makes it, or says why not. That this function waits for nobody, and does not make a '
+  'change twice, holds for lists that name new changes: a nonce that is known is an error (unique_violation).';
 
 create or replace function users.judge_update(
   p_user_id bigint, p_fields jsonb, p_patch jsonb, p_if_match text[])
@@ -203,15 +244,29 @@ comment on function users.judge_update is
   'Why a change can''t be stored: outcome and faults as of users_api.update_account; outcome null: it can. The account is '
   'locked from then on.';
 
+create or replace function users.is_live(p_user_id bigint, p_token bytea, p_credential text, p_client text)
+returns boolean
+language plpgsql stable
+as $$
+begin
+  if p_token is not null then
+    return exists (select from users_api.token where digest = p_token and user_id = p_user_id);
+  elsif p_credential is not null then
+    return exists (select from users_api.credential where username = p_credential and user_id = p_user_id);
+  end if;
+  return p_client is null or exists (select from users_api.application where client_id = p_client);
+end
+$$;
+comment on function users.is_live is 'Does what let a request in still do so? See users_api.update_account.';
+
 create or replace function users_api.update_account(
-  p_user_id bigint, p_fields jsonb, p_request jsonb, p_if_match text[], p_store boolean,
-  p_nonce uuid default gen_random_uuid())
+  p_user_id bigint, p_fields jsonb, p_request jsonb, p_if_match text[], p_store boolean, p_nonce uuid,
+  p_token bytea, p_credential text, p_client text)
 returns table (outcome text, faults jsonb, document json)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_patch constant jsonb := p_request #> '{user,merge_labels}';
-  v_empty constant boolean := p_fields = '{}' and v_patch is null;
+  v_empty constant boolean := p_fields = '{}' and p_request #> '{user,merge_labels}' is null;
 begin
   -- Before anything is judged, since the first try has changed the tag; while that is under way the index has us wait.
   insert into users.change (user_id, nonce) values (p_user_id, p_nonce) on conflict do nothing;
@@ -222,25 +277,25 @@ begin
     return;
   end if;
 
-  -- The usual change is stored as it comes. One that can't be, or that might not, is judged under a lock.
-  if p_store and not v_empty and not p_fields ?| array['country', 'currency', 'email', 'locale'] then
-    document := users.store_update(p_user_id, p_fields, v_patch, p_if_match);
-  end if;
-  if document is null then
+  if not users.is_live(p_user_id, p_token, p_credential, p_client) then
+    outcome := 'ended';
+  else
     select judged.outcome, judged.faults into outcome, faults
-    from users.judge_update(p_user_id, p_fields, v_patch, p_if_match) as judged;
-    if outcome is not null or not p_store then
-      outcome := coalesce(outcome, 'invalid');
-    elsif v_empty then
-      document := (select account.document from users_api.account where user_id = p_user_id);
-    else
-      begin
-        document := users.store_update(p_user_id, p_fields, v_patch, p_if_match);
-      exception when unique_violation then -- the address went to another account meanwhile
-        outcome := 'invalid';
-        faults := faults || users.fault('email', 'has already been taken');
-      end;
+    from users.judge_update(p_user_id, p_fields, p_request #> '{user,merge_labels}', p_if_match) as judged;
+    if outcome is null and not p_store then
+      outcome := 'invalid';
     end if;
+  end if;
+  if outcome is null and v_empty then
+    document := (select account.document from users_api.account where user_id = p_user_id);
+  elsif outcome is null then
+    begin
+      document := (select made.document from users_api.update_accounts(array[p_user_id], array[p_fields], array[p_request],
+        array[null::text], array[null::uuid], array[null::bytea], array[null::text], array[null::text]) as made);
+    exception when unique_violation then -- the address went to another account meanwhile
+      outcome := 'invalid';
+      faults := faults || users.fault('email', 'has already been taken');
+    end;
   end if;
 
   if document is not null then
@@ -252,16 +307,32 @@ begin
   return next;
 end
 $$;
-comment on function users_api.update_account is
+comment on function users_api.update_account(bigint, jsonb, jsonb, text[], boolean, uuid, bytea, text, text) is
   'Change the account p_user_id. '
   'p_fields: the good ones of the request, normalised; p_request: the request itself, of which user.merge_labels counts, '
   'null where it has none; '
   'p_if_match: entity tags (opaque part) of which the present one must be one, null for no condition; '
   'p_store false: judge only, since the request is known to be faulty; '
-  'p_nonce: a random name of this change: with one that was used on the account within the hour nothing is judged or '
-  'stored again, and the outcome is that of the first time. '
-  'outcome: absent (no such account, or suspended), stale (the condition failed), invalid (faults is a list of '
-  '{field, text}, which may be empty; nothing is stored), updated (document is the new one).';
+  'p_nonce: a name of this change that no other has, by which it is made once: with one that was used within the hour '
+  'nothing is judged or stored again, and the outcome is that of the first time; '
+  'p_token (a digest), p_credential (a user name), p_client (a client_id): what let the request in, two of them null. '
+  'outcome: ended (that does not let it in any more), absent (no such account, or suspended), stale (the condition failed), '
+  'invalid (faults is a list of {field, text}, which may be empty; nothing is stored), updated (document is the new one).';
+
+-- As the module of 0.1.0 calls it.
+create or replace function users_api.update_account(
+  p_user_id bigint, p_fields jsonb, p_request jsonb, p_if_match text[], p_store boolean,
+  p_nonce uuid default gen_random_uuid())
+returns table (outcome text, faults jsonb, document json)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query select * from users_api.update_account(
+    p_user_id, p_fields, p_request, p_if_match, p_store, p_nonce, null::bytea, null::text, null::text);
+end
+$$;
+comment on function users_api.update_account(bigint, jsonb, jsonb, text[], boolean, uuid) is
+  'The same of before a change asked again what had let it in.';
 
 -- POST
 

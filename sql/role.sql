@@ -62,9 +62,7 @@ $$;
 grant usage on schema users_api to mod_users;
 grant select on users_api.application, users_api.token, users_api.credential, users_api.account
   to mod_users;
-grant execute on function users_api.entity_tag, users_api.update_account, users_api.register_account,
-  users_api.issue_token, users_api.revoke_token, users_api.introspect_token
-  to mod_users;
+grant execute on all functions in schema users_api to mod_users;
 
 -- Nobody but its owner makes functions in "public", which is on everybody's search_path. So it is in
 -- databases made by PostgreSQL 15; those that came from an earlier one have it open.

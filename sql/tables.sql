@@ -22,6 +22,8 @@ insert into users.migration (name) values
   ('002-application-old-secret'),
   ('003-stored-documents'),
   ('004-default-scopes'),
+  ('008-change-nonce'),
+  ('009-change-key'),
   ('functions');
 
 -- Reference data
@@ -247,12 +249,12 @@ comment on column users.idempotency.user_id is 'the account; null only within th
 comment on column users.idempotency.credential_id is 'the credential that the last answer carried';
 
 create table users.change (
-  user_id bigint, -- of an account, whose existence nobody checks once more
-  nonce uuid,
-  created_at timestamptz not null default now(),
-  primary key (user_id, nonce)
+  user_id bigint not null, -- of an account, whose existence nobody checks once more
+  nonce uuid primary key,
+  created_at timestamptz not null default now()
 );
 comment on table users.change is
-  'Changes that accounts'' owners made lately, so that none is made twice. A change that comes an hour after the last '
-  'one, and one in a hundred besides, deletes the account''s rows older than an hour: no first try hangs for longer. They can be deleted at any time.';
-comment on column users.change.nonce is 'what the web server named the change by: random, and the same when it repeats it';
+  'Changes that accounts'' owners made lately, so that none is made twice. One in twenty deletes some that are older '
+  'than an hour: no first try hangs for longer. They can be deleted at any time.';
+comment on column users.change.nonce is
+  'what the web server named the change by: a UUID of version 7 (RFC 9562), the same when it repeats it';

@@ -1,6 +1,7 @@
 #include "api/account.h"
 
 #include "auth/access.h"
+#include "auth/authenticate.h"
 #include "config/settings.h"
 #include "core/account.h"
 #include "core/request.h"
@@ -228,7 +229,7 @@ static int update(request_rec *r, const users_admission *admission)
     if (refused.status != OK) {
         return users_reply_refusal(r, &admission->accept, refused);
     }
-    outcome = users_db_update_account(admission->call, admission->principal.user, &wanted,
+    outcome = users_db_update_account(admission->call, &admission->principal, &wanted,
                                       required_tags(admission), &change);
     if (outcome != USERS_OUTCOME_DONE) {
         return fail(r, admission, outcome);
@@ -238,6 +239,9 @@ static int update(request_rec *r, const users_admission *admission)
         return reply_updated(r, admission, &change);
     case USERS_CHANGE_STALE:
         return users_reply_refusal(r, &admission->accept, refuse_stale());
+    case USERS_CHANGE_ENDED:
+        return users_reply_refusal(r, &admission->accept,
+                                   users_authenticate_ended(r, &admission->principal));
     case USERS_CHANGE_ABSENT:
         return users_reply_refusal(r, &admission->accept,
                                    users_refuse(HTTP_FORBIDDEN, "the account is suspended"));

@@ -33,14 +33,22 @@ void users_authenticate_challenge(request_rec *r, const char *attributes, bool b
 
 /* Bearer tokens */
 
+static users_refusal refuse_token(request_rec *r)
+{
+    users_authenticate_challenge(r, ", error=\"invalid_token\"", true);
+    return users_refuse(HTTP_UNAUTHORIZED, "the access token is unknown, expired or revoked");
+}
+
 static users_outcome find_token(users_db_call *call, const char *token, users_knowledge wanted,
                                 bool *found, users_principal *principal)
 {
-    unsigned char digest[USERS_DIGEST_LENGTH];
+    unsigned char *digest = apr_palloc(call->pool, USERS_DIGEST_LENGTH);
+    users_outcome outcome = users_credential_digest(token, digest)
+                                ? users_db_find_token(call, digest, wanted, found, principal)
+                                : USERS_OUTCOME_FAILED;
 
-    return users_credential_digest(token, digest)
-               ? users_db_find_token(call, digest, wanted, found, principal)
-               : USERS_OUTCOME_FAILED;
+    principal->proof = (users_proof){.token = digest};
+    return outcome;
 }
 
 static users_refusal judge_token(request_rec *r, users_db_call *call, const char *token,
@@ -56,14 +64,15 @@ static users_refusal judge_token(request_rec *r, users_db_call *call, const char
     if (!found) {
         ap_log_rerror(APLOG_MARK, APLOG_TRACE2, 0, r, "the bearer token is %s",
                       token ? "not a live one" : "malformed");
-        users_authenticate_challenge(r, ", error=\"invalid_token\"", true);
-        return users_refuse(HTTP_UNAUTHORIZED, "the access token is unknown, expired or revoked");
+        return refuse_token(r);
     }
     r->ap_auth_type = "Bearer";
     return users_pass();
 }
 
 /* Names and secrets */
+
+#define WRONG_PAIR "the user name or the password is wrong"
 
 /* A wrong secret is a 401, whose sentence this is. */
 static users_refusal or_wrong(users_refusal refused, const char *sentence)
@@ -89,14 +98,13 @@ users_refusal users_authenticate_owner(request_rec *r, users_db_call *call, cons
                                        const char *secret, users_knowledge wanted,
                                        users_principal *principal)
 {
-    static const char wrong[] = "the user name or the password is wrong";
     users_attempt attempt;
     users_secret stored = {.digest = NULL};
     users_refusal refused;
     bool found = false;
 
     if (!name) { /* something that can't be a pair: no need to look */
-        return users_refuse(HTTP_UNAUTHORIZED, wrong);
+        return users_refuse(HTTP_UNAUTHORIZED, WRONG_PAIR);
     }
     refused = users_lockout_begin(r, "API credentials", name, &attempt);
     if (refused.status == OK) {
@@ -110,7 +118,8 @@ users_refusal users_authenticate_owner(request_rec *r, users_db_call *call, cons
         refused = users_verify_secret(r, &attempt, name, secret, found, &stored);
     }
     principal->scopes = OWNER_SCOPES;
-    return or_wrong(refused, wrong);
+    principal->proof = (users_proof){.credential = name};
+    return or_wrong(refused, WRONG_PAIR);
 }
 
 users_refusal users_authenticate_application(request_rec *r, users_db_call *call,
@@ -216,5 +225,17 @@ users_refusal users_authenticate_environment(request_rec *r, users_db_call *call
         return users_refuse_outcome(r, USERS_OUTCOME_FAILED);
     }
     principal->scopes = scopes ? normal_scopes(scopes, r->pool) : "";
+    principal->proof = (users_proof){.client = settings->token_application};
     return users_pass();
+}
+
+/* What has ended */
+
+users_refusal users_authenticate_ended(request_rec *r, const users_principal *principal)
+{
+    if (!principal->proof.credential) {
+        return refuse_token(r);
+    }
+    users_authenticate_challenge(r, "", true);
+    return users_refuse(HTTP_UNAUTHORIZED, WRONG_PAIR);
 }

@@ -33,4 +33,7 @@ users_refusal users_authenticate_application(request_rec *r, users_db_call *call
                                              const char *client_id, const char *secret,
                                              users_application *application);
 
+/* The 401 of a request that was let in by what has ended since. */
+users_refusal users_authenticate_ended(request_rec *r, const users_principal *principal);
+
 #endif

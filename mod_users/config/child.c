@@ -41,6 +41,7 @@ static users_db_settings settings_for(const server_rec *s)
                                .request_timeout = from->request_timeout,
                                .db_prepare = from->db_prepare == USERS_FLAG_ON,
                                .read_lanes = from->read_lanes,
+                               .change_lanes = from->change_lanes,
                                .replica_lag = from->replica_lag,
                                .writers = writers};
 }

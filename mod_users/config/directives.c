@@ -336,6 +336,10 @@ const command_rec users_directives[] = {
                      "Statements of a child that serve concurrent reads together; 0: a statement "
                      "for each read (default: 1)",
                      MEMBER(read_lanes), 0, CONNECTIONS_LIMIT),
+    SERVER_DIRECTIVE("UsersChangeLanes", set_number,
+                     "Statements of a child that make concurrent changes together; 0: a statement "
+                     "and a commit for each change (default: 1)",
+                     MEMBER(change_lanes), 0, CONNECTIONS_LIMIT),
     SERVER_DIRECTIVE("UsersDBReplica", set_replica,
                      "Connection string of a replica of UsersDB, which GET reads from "
                      "(default: none)",

@@ -1,4 +1,5 @@
 #include "core/json.h"
+#include "db/changes.h"
 #include "db/result.h"
 #include "db/route.h"
 
@@ -19,22 +20,22 @@
     " where c.user_id is null order by username limit 1) limit 1) d on true"                       \
     " left join users_api.account a on a.user_id = coalesce(c.user_id, d.user_id)"
 static const users_statement find_credential = {USERS_FIND_CREDENTIAL, "find_credential",
-                                                FIND_CREDENTIAL("null"), 1, true};
-static const users_statement find_credential_account = {USERS_FIND_CREDENTIAL_ACCOUNT,
-                                                        "find_credential_account",
-                                                        FIND_CREDENTIAL("a.document"), 1, true};
+                                                FIND_CREDENTIAL("null"), 1, .reads = true};
+static const users_statement find_credential_account = {
+    USERS_FIND_CREDENTIAL_ACCOUNT, "find_credential_account", FIND_CREDENTIAL("a.document"), 1,
+    .reads = true};
 static const users_statement update_account = {
     USERS_UPDATE_ACCOUNT, "update_account",
-    "select outcome, faults::text, document"
-    " from users_api.update_account($1, $2, $3, $4, $5, $6)",
-    6, false};
+    "select outcome, faults::text, document from users_api.update_account($1, $2, $3,"
+    " string_to_array($4, ' '), $9, $5, $6, $7, $8)",
+    USERS_CHANGE_PARAMETERS, .reads = false};
 static const users_statement register_account = {
     USERS_REGISTER_ACCOUNT, "register_account",
     "select outcome, faults::text, account, labels::text"
     " from users_api.register_account($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    11, false};
+    11, .reads = false};
 
-#define NONCE_LENGTH 16 /* octets: a uuid */
+#define NONCE_LENGTH 16 /* octets: a UUID */
 
 /* API credentials */
 
@@ -106,6 +107,7 @@ static const struct {
     {&update_account, "invalid", USERS_CHANGE_INVALID},
     {&update_account, "stale", USERS_CHANGE_STALE},
     {&update_account, "absent", USERS_CHANGE_ABSENT},
+    {&update_account, "ended", USERS_CHANGE_ENDED},
     {&register_account, "created", USERS_CHANGE_DONE},
     {&register_account, "repeated", USERS_CHANGE_REPEATED},
     {&register_account, "invalid", USERS_CHANGE_INVALID},
@@ -206,8 +208,8 @@ static users_db_status decode_change(users_db_call *call, const users_statement 
                : USERS_DB_OK;
 }
 
-/* Our tags are hexadecimal: another one can't be the present one and needs no quoting here. */
-static const char *array_of_tags(const apr_array_header_t *tags, apr_pool_t *pool)
+/* Our tags are hexadecimal: another one can't be the present one, and need not be told. */
+static const char *list_of_tags(const apr_array_header_t *tags, apr_pool_t *pool)
 {
     apr_array_header_t *ours = apr_array_make(pool, tags->nelts, sizeof(const char *));
 
@@ -218,35 +220,87 @@ static const char *array_of_tags(const apr_array_header_t *tags, apr_pool_t *poo
             APR_ARRAY_PUSH(ours, const char *) = tag;
         }
     }
-    return apr_pstrcat(pool, "{", apr_array_pstrcat(pool, ours, ','), "}", NULL);
+    return apr_array_pstrcat(pool, ours, ' ');
 }
 
-users_outcome users_db_update_account(users_db_call *call, apr_int64_t user,
+/*
+ * A name for a change: a UUID of version 7 (RFC 9562 section 5.7), which begins with the time, so
+ * that PostgreSQL's index over them grows at its end.
+ */
+static bool make_nonce(unsigned char nonce[NONCE_LENGTH])
+{
+    apr_uint64_t milliseconds = (apr_uint64_t)apr_time_as_msec(apr_time_now());
+
+    if (apr_generate_random_bytes(nonce, NONCE_LENGTH) != APR_SUCCESS) {
+        return false;
+    }
+    for (int i = 0; i < 6; i++) {
+        nonce[i] = (unsigned char)(milliseconds >> (40 - 8 * i));
+    }
+    nonce[6] = (unsigned char)(0x70 | (nonce[6] & 0x0f)); /* the version */
+    nonce[8] = (unsigned char)(0x80 | (nonce[8] & 0x3f)); /* the variant */
+    return true;
+}
+
+/* Does a change need none of what only a statement of its own can say or do? */
+static bool is_usual(const users_submission *wanted)
+{
+    return wanted->store && (json_object_size(wanted->fields) || wanted->body) &&
+           !json_object_get(wanted->fields, "email");
+}
+
+/* Together with others where that may do, else alone, which says why it can't be. */
+static users_db_status update(users_db_call *call, const users_submission *wanted,
+                              const users_parameter *parameters, users_change *change)
+{
+    users_made made = {.rows = NULL};
+    users_db_status status =
+        is_usual(wanted) ? users_changes_make(call, parameters, &made) : USERS_DB_OK;
+    PGresult *result;
+    bool settled;
+
+    if (made.rows) {
+        *change = (users_change){.kind = USERS_CHANGE_DONE,
+                                 .document = users_text_at(made.rows->result, made.row, 1),
+                                 .document_length =
+                                     (apr_size_t)PQgetlength(made.rows->result, made.row, 1)};
+        return USERS_DB_OK;
+    }
+    if (status == USERS_DB_LOST || status == USERS_DB_TIMEOUT) {
+        status = users_run_settle(call, &update_account, parameters, &result);
+    } else if (status == USERS_DB_OK) {
+        status = users_run_change(call, &update_account, parameters, &result, &settled);
+    }
+    return status == USERS_DB_OK
+               ? decode_change(call, &update_account, wanted->store, result, change)
+               : status;
+}
+
+users_outcome users_db_update_account(users_db_call *call, const users_principal *owner,
                                       const users_submission *wanted,
                                       const apr_array_header_t *if_match, users_change *change)
 {
-    unsigned char nonce[NONCE_LENGTH]; /* the name of this change */
-    const char *json = users_json_text(wanted->fields, call->pool);
-    users_parameter parameters[] = {
-        {apr_psprintf(call->pool, "%" APR_INT64_T_FMT, user), 0},
-        {json, 0},
-        {wanted->body, 0},
-        {if_match ? array_of_tags(if_match, call->pool) : NULL, 0},
-        {wanted->store ? "t" : "f", 0},
-        {(const char *)nonce, NONCE_LENGTH},
+    unsigned char nonce[NONCE_LENGTH];
+    const users_proof *proof = &owner->proof;
+    const char *fields = users_json_text(wanted->fields, call->pool);
+    users_parameter parameters[USERS_CHANGE_PARAMETERS] = {
+        [USERS_CHANGE_USER] = {apr_psprintf(call->pool, "%" APR_INT64_T_FMT, owner->user), 0},
+        [USERS_CHANGE_FIELDS] = {fields, 0},
+        [USERS_CHANGE_REQUEST] = {wanted->body, 0},
+        [USERS_CHANGE_IF_MATCH] = {if_match ? list_of_tags(if_match, call->pool) : NULL, 0},
+        [USERS_CHANGE_NONCE] = {(const char *)nonce, NONCE_LENGTH},
+        [USERS_CHANGE_TOKEN] = {(const char *)proof->token, USERS_DIGEST_LENGTH},
+        [USERS_CHANGE_CREDENTIAL] = {proof->credential, 0},
+        [USERS_CHANGE_CLIENT] = {proof->client, 0},
+        [USERS_CHANGE_STORE] = {wanted->store ? "t" : "f", 0},
     };
-    PGresult *result;
-    bool settled;
     users_db_status status;
 
-    if (!json || apr_generate_random_bytes(nonce, sizeof(nonce)) != APR_SUCCESS) {
+    if (!fields || !make_nonce(nonce)) {
         return USERS_OUTCOME_FAILED;
     }
-    status = users_run_change(call, &update_account, parameters, &result, &settled);
-    users_route_note_change(call, user);
-    if (status == USERS_DB_OK) {
-        status = decode_change(call, &update_account, wanted->store, result, change);
-    }
+    status = update(call, wanted, parameters, change);
+    users_route_note_change(call, owner->user);
     return users_outcome_of_change(status);
 }
 

@@ -11,15 +11,16 @@
 #define BY_EXTERNAL_ID "a.application_id = p.application_id and a.external_id = $2"
 #define BY_ID          "a.user_id = $2::text::bigint"
 
-static const users_statement find_external = {USERS_FIND_EXTERNAL, "find_external",
-                                              FIND_EXTERNAL(BY_EXTERNAL_ID, "null"), 2, true};
+static const users_statement find_external = {
+    USERS_FIND_EXTERNAL, "find_external", FIND_EXTERNAL(BY_EXTERNAL_ID, "null"), 2, .reads = true};
 static const users_statement find_external_account = {
     USERS_FIND_EXTERNAL_ACCOUNT, "find_external_account",
-    FIND_EXTERNAL(BY_EXTERNAL_ID, "a.document"), 2, true};
+    FIND_EXTERNAL(BY_EXTERNAL_ID, "a.document"), 2, .reads = true};
 static const users_statement find_by_id = {USERS_FIND_BY_ID, "find_by_id",
-                                           FIND_EXTERNAL(BY_ID, "null"), 2, true};
+                                           FIND_EXTERNAL(BY_ID, "null"), 2, .reads = true};
 static const users_statement find_by_id_account = {USERS_FIND_BY_ID_ACCOUNT, "find_by_id_account",
-                                                   FIND_EXTERNAL(BY_ID, "a.document"), 2, true};
+                                                   FIND_EXTERNAL(BY_ID, "a.document"), 2,
+                                                   .reads = true};
 /* The contract of 0.1.0, and what others made after it, has no old_secret_digest. */
 static const users_statement find_application = {
     USERS_FIND_APPLICATION, "find_application",
@@ -27,16 +28,17 @@ static const users_statement find_application = {
     " coalesce(array_to_string(default_scopes, ' '), ''), (to_jsonb(p) ->> "
     "'old_secret_digest')::bytea"
     " from users_api.application p where client_id = $1",
-    1, true};
+    1, .reads = true};
 static const users_statement issue_token = {
     USERS_ISSUE_TOKEN, "issue_token",
     "select users_api.issue_token($1, $2, $3, string_to_array($4, ' '),"
     " now() + make_interval(secs => $5)), floor(extract(epoch from now()))::bigint",
-    5, false};
-static const users_statement revoke_token = {USERS_REVOKE_TOKEN, "revoke_token",
-                                             "select users_api.revoke_token($1, $2)", 2, false};
+    5, .reads = false};
+static const users_statement revoke_token = {
+    USERS_REVOKE_TOKEN, "revoke_token", "select users_api.revoke_token($1, $2)", 2, .reads = false};
 static const users_statement introspect_token = {USERS_INTROSPECT_TOKEN, "introspect_token",
-                                                 "select users_api.introspect_token($1)", 1, true};
+                                                 "select users_api.introspect_token($1)", 1,
+                                                 .reads = true};
 
 /* External tokens */
 

@@ -1,6 +1,7 @@
 #include "db/db.h"
 
 #include "db/capacity.h"
+#include "db/changes.h"
 #include "db/route.h"
 #include "db/tokens.h"
 #include "db/trouble.h"
@@ -15,6 +16,7 @@ bool users_db_is_same(const users_db_settings *a, const users_db_settings *b)
            a->db_acquire_timeout == b->db_acquire_timeout &&
            a->db_connect_timeout == b->db_connect_timeout && a->db_timeout == b->db_timeout &&
            a->db_prepare == b->db_prepare && a->read_lanes == b->read_lanes &&
+           a->change_lanes == b->change_lanes &&
            strcmp(a->replica ? a->replica : "", b->replica ? b->replica : "") == 0 &&
            (!a->replica || a->replica_lag == b->replica_lag);
 }
@@ -49,6 +51,10 @@ static users_db *open_one(apr_pool_t *pool, users_db_settings *settings, const u
     db->pool = users_pool_create(pool, &db->log, settings, db->name);
     if (settings->read_lanes > 0) {
         db->tokens = users_batcher_create(pool, settings->read_lanes, users_tokens_find_all, db);
+    }
+    if (settings->change_lanes > 0) {
+        db->updates =
+            users_batcher_create(pool, settings->change_lanes, users_changes_make_all, db);
     }
     return db->pool ? db : NULL;
 }

@@ -53,6 +53,7 @@ typedef struct {
     apr_interval_time_t request_timeout;    /* of all statements of a request */
     bool db_prepare;                        /* prepared statements and settings of a session */
     int read_lanes;                  /* queries in flight that concurrent reads share; 0: none */
+    int change_lanes;                /* the same of changes, which share a commit then */
     apr_interval_time_t replica_lag; /* how old a replica's answer may be */
     struct users_writers
         *writers;              /* users_db_shared_size() octets, zero at first; NULL: no replica */
@@ -110,11 +111,23 @@ typedef enum {
 
 /* Look-ups */
 
+/*
+ * What let a request in: one of these, the others being NULL. A change asks again whether it still
+ * does, since the body may have been long on its way.
+ */
+typedef struct {
+    const unsigned char
+        *token;             /* digest of a live token of the user's, USERS_DIGEST_LENGTH octets */
+    const char *credential; /* name of live API credentials of the user's */
+    const char *client;     /* client_id of a live application, whose tokens another verifies */
+} users_proof;
+
 /* Who owns a credential, and what a look-up brings along. */
 typedef struct {
     apr_int64_t application; /* 0: none, as for API credentials */
     apr_int64_t user;        /* 0: none, as for a client-credentials token */
     const char *scopes;      /* what it may do; a look-up of API credentials leaves it NULL */
+    users_proof proof;       /* the caller's to set */
     bool suspended;
     const char *document; /* the account as GET answers; NULL where not asked for or no user */
     apr_size_t document_length;
@@ -194,6 +207,7 @@ typedef enum {
     USERS_CHANGE_REPEATED,  /* registration: done before under this idempotency key */
     USERS_CHANGE_INVALID,   /* faults: nothing was stored */
     USERS_CHANGE_STALE,     /* If-Match named another state */
+    USERS_CHANGE_ENDED,     /* what had let the request in has ended in the meantime */
     USERS_CHANGE_ABSENT,    /* the account has gone or was suspended in the meantime */
     USERS_CHANGE_DUPLICATE, /* the provider pair is registered already */
     USERS_CHANGE_REUSED,    /* the idempotency key came with another payload before */
@@ -217,7 +231,7 @@ typedef struct {
 } users_submission;
 
 /* if_match: tags (const char *) of which the present one must be one; NULL: no condition. */
-users_outcome users_db_update_account(users_db_call *call, apr_int64_t user,
+users_outcome users_db_update_account(users_db_call *call, const users_principal *owner,
                                       const users_submission *wanted,
                                       const apr_array_header_t *if_match, users_change *change);
 

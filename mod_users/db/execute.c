@@ -18,6 +18,7 @@ static const char *const status_names[] = {
     [USERS_DB_LATE] = "given up by the server",
     [USERS_DB_CONFLICT] = "undone in favour of another",
     [USERS_DB_UNKNOWN] = "outcome unknown",
+    [USERS_DB_ABSENT] = "no such function",
     [USERS_DB_INVALID] = "value refused",
     [USERS_DB_FAILED] = "error",
 };
@@ -40,6 +41,12 @@ static bool is_value_error(const char *state)
 static bool is_outdated(const char *state)
 {
     return strcmp(state, "26000") == 0 || strcmp(state, "0A000") == 0;
+}
+
+/* The contract is one of an administrator's own, or of a version before. */
+static bool is_absent(const char *state)
+{
+    return strcmp(state, "42883") == 0;
 }
 
 /* The server is a standby, or an administrator lets nothing be changed. */
@@ -88,6 +95,9 @@ static users_db_status status_of(const users_connection *connection,
     }
     if (is_outdated(state) && !connection->is_second) {
         return USERS_DB_OUTDATED;
+    }
+    if (is_absent(state) && statement->optional) {
+        return USERS_DB_ABSENT;
     }
     if (is_value_error(state) && !statement->reads) {
         return USERS_DB_INVALID;

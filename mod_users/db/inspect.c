@@ -41,7 +41,7 @@ static const users_statement inspect = {
     "  (select string_agg(format('alter role %I set %s = 0', session_user, name), '; '"
     "   order by name) from leak)"
     " from allowed order by connections limit 1",
-    0, true};
+    0, .reads = true};
 
 /* Whose turn is it? The answer is good for as many connections as httpd may open now. */
 static bool is_due(struct users_noted *noted, apr_uint32_t demand)

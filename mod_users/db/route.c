@@ -16,13 +16,13 @@
 static const users_statement flushed = {USERS_LOG_FLUSHED, "flushed",
                                         "select case when not pg_is_in_recovery() then "
                                         "(pg_current_wal_flush_lsn() - '0/0')::bigint end",
-                                        0, true};
+                                        0, .reads = true};
 /* How far a standby has read that log. */
 static const users_statement replayed = {USERS_LOG_REPLAYED, "replayed",
                                          "select (case when pg_is_in_recovery() then "
                                          "pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn()"
                                          " end - '0/0')::bigint",
-                                         0, true};
+                                         0, .reads = true};
 
 /* Where the primary was at a time: a replica that has come so far is no older than that. */
 typedef struct {

@@ -129,6 +129,29 @@ users_db_status users_run_for(users_db_call *call, users_db *db, const users_sta
     return status;
 }
 
+static users_db_status settle_for(users_db_call *call, const users_statement *statement,
+                                  const users_parameter *parameters, apr_time_t end,
+                                  PGresult **result)
+{
+    users_db_status status = settle(call->db, statement, parameters, end, result);
+
+    apr_pool_cleanup_register(call->pool, *result, clear_result, apr_pool_cleanup_null);
+    users_log_at(&call->log, USERS_LOG_INFO, 0, "the outcome of %s was not heard, and %s",
+                 statement->name,
+                 status == USERS_DB_UNKNOWN ? "could not be found out in time" : "is settled");
+    return status;
+}
+
+users_db_status users_run_settle(users_db_call *call, const users_statement *statement,
+                                 const users_parameter *parameters, PGresult **result)
+{
+    users_limits l = users_limits_of(call, call->db);
+    users_db_status status = settle_for(call, statement, parameters, l.end, result);
+
+    users_limits_spend(call, &l);
+    return status;
+}
+
 users_db_status users_run_change(users_db_call *call, const users_statement *statement,
                                  const users_parameter *parameters, PGresult **result,
                                  bool *settled)
@@ -137,14 +160,7 @@ users_db_status users_run_change(users_db_call *call, const users_statement *sta
     users_db_status status = users_run_for(call, call->db, statement, parameters, result);
 
     *settled = status == USERS_DB_LOST || status == USERS_DB_TIMEOUT;
-    if (*settled) {
-        status = settle(call->db, statement, parameters, l.end, result);
-        apr_pool_cleanup_register(call->pool, *result, clear_result, apr_pool_cleanup_null);
-        users_log_at(&call->log, USERS_LOG_INFO, 0, "the outcome of %s was not heard, and %s",
-                     statement->name,
-                     status == USERS_DB_UNKNOWN ? "could not be found out in time" : "is settled");
-    }
-    return status;
+    return *settled ? settle_for(call, statement, parameters, l.end, result) : status;
 }
 
 users_outcome users_outcome_of_change(users_db_status status)

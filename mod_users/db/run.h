@@ -13,7 +13,9 @@ struct users_db {
     users_log log;    /* of the server, not of a request */
     const char *name; /* in the log */
     users_pool *pool;
-    users_batcher *tokens; /* look-ups that share a query; NULL: each has its own */
+    users_batcher *tokens;    /* look-ups that share a query; NULL: each has its own */
+    users_batcher *updates;   /* changes that share a commit; NULL: each has its own */
+    apr_uint64_t updates_due; /* users_now(): until then the contract is without that */
     const users_db_settings *settings;
     users_replica *replica; /* NULL: there is none */
     users_db *primary;      /* of which this is the replica; NULL: it is none */
@@ -58,6 +60,13 @@ users_db_status users_run_for(users_db_call *call, users_db *db, const users_sta
 users_db_status users_run_change(users_db_call *call, const users_statement *statement,
                                  const users_parameter *parameters, PGresult **result,
                                  bool *settled);
+
+/*
+ * Find out what became of a change that was not heard of: it may have been made, or not, or still
+ * be under way.
+ */
+users_db_status users_run_settle(users_db_call *call, const users_statement *statement,
+                                 const users_parameter *parameters, PGresult **result);
 
 /* What a status is to those above: of a look-up, which does no harm, or of a change. */
 users_outcome users_outcome_of_read(users_db_status status);

@@ -18,6 +18,7 @@ typedef enum {
     USERS_FIND_APPLICATION,
     USERS_INTROSPECT_TOKEN,
     USERS_UPDATE_ACCOUNT,
+    USERS_UPDATE_ACCOUNTS,
     USERS_REGISTER_ACCOUNT,
     USERS_ISSUE_TOKEN,
     USERS_REVOKE_TOKEN,
@@ -38,6 +39,7 @@ typedef struct {
     const char *sql;
     int parameters; /* USERS_PARAMETERS_MAX at most */
     bool reads;     /* it changes nothing, so that it may run twice */
+    bool optional;  /* a contract of one's own may lack the function */
 } users_statement;
 
 /* A parameter: text where length is 0 (value then ends in NUL), else that many octets. */

@@ -3,9 +3,7 @@
 #include "core/clock.h"
 #include "db/result.h"
 #include "db/route.h"
-
-#include <apr_atomic.h>
-#include <arpa/inet.h>
+#include "db/rows.h"
 
 /*
  * One query for a token, its owner and, on demand, the owner's account. A suspended account still
@@ -19,46 +17,33 @@
         " from users_api.token t left join users_api.account a on a.user_id = t.user_id"           \
         " where t.digest = $1"
 static const users_statement find_token = {USERS_FIND_TOKEN, "find_token", FIND_TOKEN("null"), 1,
-                                           true};
+                                           .reads = true};
 static const users_statement find_token_account = {USERS_FIND_TOKEN_ACCOUNT, "find_token_account",
-                                                   FIND_TOKEN("a.document"), 1, true};
+                                                   FIND_TOKEN("a.document"), 1, .reads = true};
 /* Many tokens at once; the joins are lateral so that a plan for any number stays on the indexes. */
 static const users_statement find_tokens = {
     USERS_FIND_TOKENS, "find_tokens",
     TOKEN_COLUMNS
     "a.document, asked.number"
-    " from unnest($1::bytea[]) with ordinality asked (digest, number)"
+    " from unnest($1::bytea[], $2::boolean[]) with ordinality asked (digest, with_document, number)"
     " cross join lateral (select * from users_api.token where digest = asked.digest) t"
-    " left join lateral (select * from users_api.account where user_id = t.user_id) a on true",
-    1, true};
-
-/* The rows of a shared query: each request reads its own, and the last one frees them all. */
-typedef struct {
-    PGresult *result;
-    apr_uint32_t readers;
-} shared_rows;
-
-static apr_status_t leave_rows(void *data)
-{
-    shared_rows *rows = data;
-
-    if (!apr_atomic_dec32(&rows->readers)) {
-        PQclear(rows->result); /* the rows are part of it */
-    }
-    return APR_SUCCESS;
-}
+    " left join lateral (select suspended, case when with_document then document end as document"
+    " from users_api.account where user_id = t.user_id) a on true",
+    2, .reads = true};
 
 /* What a request asks a shared query. */
 typedef struct {
     const unsigned char *digest;
-    apr_time_t end; /* until when the query must have ended */
+    bool with_document;
+    apr_pool_t *pool; /* for what the query needs, should it lead one */
+    apr_time_t end;   /* until when the query must have ended */
 } token_question;
 
 /* What a shared query brought for one token. */
 typedef struct {
     users_db_status status;
-    bool alone;        /* it failed, perhaps by another's fault: to be tried alone */
-    shared_rows *rows; /* NULL: there is no such token */
+    bool alone;       /* it failed, perhaps by another's fault: to be tried alone */
+    users_rows *rows; /* NULL: there is no such token */
     int row;
 } token_answer;
 
@@ -80,53 +65,49 @@ static users_limits limits_of_query(users_waiter **waiters, int count)
     return l;
 }
 
-/* The digests as an array in PostgreSQL's binary format (array_recv). Returns its octets. */
-static int pack_digests(users_waiter **waiters, int count, char *array)
+/* Run the query, for the digests of all and whether their documents are wanted. */
+static users_db_status ask(users_db *db, users_waiter **waiters, int count, PGresult **result)
 {
-    apr_uint32_t header[] = {htonl(1), 0, htonl(17), htonl((apr_uint32_t)count), htonl(1)};
-    apr_uint32_t length = htonl(USERS_DIGEST_LENGTH);
-    char *end = array + sizeof(header);
+    users_parameter digests[USERS_BATCH_MAX];
+    users_parameter documents[USERS_BATCH_MAX];
+    users_parameter parameters[2];
+    users_limits l = limits_of_query(waiters, count);
+    apr_pool_t *pool = question_of(waiters[0])->pool;
 
-    memcpy(array, header, sizeof(header)); /* dimensions, no nulls, bytea, size, lower bound */
     for (int i = 0; i < count; i++) {
-        memcpy(end, &length, sizeof(length));
-        memcpy(end + sizeof(length), question_of(waiters[i])->digest, USERS_DIGEST_LENGTH);
-        end += sizeof(length) + USERS_DIGEST_LENGTH;
+        const token_question *question = question_of(waiters[i]);
+
+        digests[i] = (users_parameter){(const char *)question->digest, USERS_DIGEST_LENGTH};
+        documents[i] = (users_parameter){question->with_document ? "\1" : "\0", 1};
     }
-    return (int)(end - array);
+    parameters[0] = users_rows_list(pool, USERS_TYPE_BYTEA, digests, count);
+    parameters[1] = users_rows_list(pool, USERS_TYPE_BOOL, documents, count);
+    return users_run(db, &find_tokens, parameters, &l, result);
 }
 
 /* Give each waiter its row; those without one found no token. Takes the result over. */
 static users_db_status hand_out(PGresult *result, users_waiter **waiters)
 {
-    int found = PQntuples(result);
-    shared_rows *rows = found > 0 ? PQresultAlloc(result, sizeof(*rows)) : NULL;
+    bool failed;
+    users_rows *rows = users_rows_share(result, &failed);
 
-    if (!rows) {
-        PQclear(result);
-        return found > 0 ? USERS_DB_FAILED : USERS_DB_OK;
-    }
-    *rows = (shared_rows){.result = result};
-    for (int row = 0; row < found; row++) {
+    for (int row = 0; rows && row < PQntuples(result); row++) {
         token_answer *answer = waiters[users_int8_at(result, row, 5) - 1]->answer;
 
         rows->readers += !answer->rows;
         answer->rows = rows;
         answer->row = row;
     }
-    return USERS_DB_OK;
+    return failed ? USERS_DB_FAILED : USERS_DB_OK;
 }
 
 /* A users_batch_query; context: the users_db. */
 void users_tokens_find_all(void *context, users_waiter **waiters, int count)
 {
-    char array[5 * 4 + USERS_BATCH_MAX * (4 + USERS_DIGEST_LENGTH)];
-    users_parameter parameters[] = {{array, pack_digests(waiters, count, array)}};
-    users_limits l = limits_of_query(waiters, count);
     const users_db *db = context;
     apr_time_t began = users_now();
     PGresult *result;
-    users_db_status status = users_run(context, &find_tokens, parameters, &l, &result);
+    users_db_status status = ask(context, waiters, count, &result);
 
     users_log_at(&db->log, USERS_LOG_TRACE3, 0,
                  "find_tokens for %d requests took %" APR_TIME_T_FMT " us: %s", count,
@@ -171,7 +152,7 @@ static users_db_status find_alone(users_db_call *call, users_db *db, const token
 static users_db_status find_together(users_db_call *call, users_db *db, const token_look_up *l)
 {
     users_limits limits = users_limits_of(call, db);
-    token_question question = {l->digest, limits.end};
+    token_question question = {l->digest, l->with_document, call->pool, limits.end};
     token_answer answer = {.status = USERS_DB_BUSY};
     users_waiter waiter = {.question = &question, .answer = &answer, .deadline = limits.connection};
     bool answered;
@@ -190,7 +171,7 @@ static users_db_status find_together(users_db_call *call, users_db *db, const to
                  users_db_status_name(answer.status));
     *l->found = answer.rows != NULL;
     if (*l->found) {
-        apr_pool_cleanup_register(call->pool, answer.rows, leave_rows, apr_pool_cleanup_null);
+        users_rows_free_with(call->pool, answer.rows);
         *l->principal = users_principal_at(answer.rows->result, answer.row);
     }
     return answer.status;
@@ -200,7 +181,7 @@ static users_db_status find_together(users_db_call *call, users_db *db, const to
 static users_db_status find_at(users_db_call *call, users_db *db, void *look_up, apr_int64_t *user)
 {
     const token_look_up *l = look_up;
-    bool together = l->with_document && db && db->tokens && !users_pool_is_away(db->pool);
+    bool together = db && db->tokens && !users_pool_is_away(db->pool);
     users_db_status status = together ? find_together(call, db, l) : find_alone(call, db, l);
 
     *user = users_route_admitted(*l->found, l->principal);

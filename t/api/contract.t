@@ -7,8 +7,8 @@ my $server = Users::Test->start(vhost => OAUTH_ENDPOINTS);
 
 my %person = (fname => 'Jane', lname => 'Roe', provider_server => 's.example', provider_username => 'jane');
 
-sub patch (%option) {
-    return $server->request(PATCH => '/api/users', token => FULL_TOKEN, json => { user => { city => 'Delft' } }, %option);
+sub patch () {
+    return $server->request(PATCH => '/api/users', token => FULL_TOKEN, json => { user => { city => 'Delft' } });
 }
 
 sub post () {
@@ -19,8 +19,8 @@ sub post () {
 sub replace ($function, @columns) {
     my $columns = join ', ', @columns;
     $server->sql(<<~SQL);
-        do \$do\$ declare f regprocedure := (select max(oid) from pg_proc
-          where pronamespace = 'users_api'::regnamespace and proname = '$function');
+        do \$do\$ declare f regprocedure := (select oid from pg_proc
+          where pronamespace = 'users_api'::regnamespace and proname = '$function' order by pronargs desc limit 1);
         begin
           execute regexp_replace(pg_get_functiondef(f), '\\mAS \\\$function\\\$.*\$',
             'as \$body\$ begin return query select $columns; end \$body\$');
@@ -58,6 +58,46 @@ my @faulty = map { my ($what, $faults) = @$_; [$what, $list, "'invalid'", "'$fau
 my @refusing = map { my ($what, $faults) = @$_; [$what, 'it refuses without a fault', "'invalid'", "$faults\::jsonb"] }
     ['no faults at all', 'null'], ['an empty list of faults', "'[]'"];
 
+# Whatever update_accounts returns: what it has made is made, and the rest is update_account's.
+subtest 'update_accounts' => sub {
+    $server->sql(<<~'SQL');
+        alter function users_api.update_accounts rename to former;
+        grant execute on function users_api.former to mod_users
+        SQL
+    my $call = '(p_user_ids, p_fields, p_requests, p_if_match, p_nonces, p_tokens, p_credentials, p_clients)';
+    for my $case (
+        ['nothing, and makes nothing', 'select 1::bigint, null::json where false'],
+        ['nothing', "select number, document from users_api.former$call where false"],
+        ['rows without a document', "select number, null::json from users_api.former$call"],
+        ['rows without a number', "select null::bigint, document from users_api.former$call"],
+        ['numbers that nobody has', "select number + n, document from users_api.former$call, (values (-2), (1), (1000)) as v (n)"],
+        ['a number twice', "select number, document from users_api.former$call, (values (1), (2)) as v (n)"],
+    ) {
+        my ($what, $query) = @$case;
+        $server->sql(<<~SQL);
+            create or replace function users_api.update_accounts(
+              p_user_ids bigint[], p_fields jsonb[], p_requests jsonb[], p_if_match text[], p_nonces uuid[],
+              p_tokens bytea[], p_credentials text[], p_clients text[])
+            returns table (number bigint, document json) language plpgsql security definer
+            as \$\$ #variable_conflict use_column
+            begin
+              if p_nonces[1] is null then -- update_account stores by it
+                return query select number, document from users_api.former$call;
+              else
+                return query $query;
+              end if;
+            end \$\$;
+            delete from users.change;
+            update users.account set city = 'Gouda' where id = 1
+            SQL
+        my $answer = patch();
+        is_deeply [$answer->{status}, $answer->{json}{user}{city}], [200, 'Delft'], "it returns $what: the change is made";
+        is $server->sql('select count(*) from users.change'), 1, '... once';
+    }
+    $server->sql('drop function users_api.update_accounts, users_api.former');
+};
+
+# A contract may do without it: each change is then update_account's.
 subtest 'update_account' => sub {
     test_broken('update_account', \&patch,
         (map { [@$_, 'null::json'] } @faulty, @refusing),

@@ -102,11 +102,11 @@ subtest 'PostgreSQL logs parameters of what fails' => sub {
     like $warnings[0], qr/the role "$PEER" \(log_parameter_max_length_on_error = -1\): .* say: alter role "$PEER" set log_parameter_max_length_on_error = 0$/,
         '... with the role, why, and the cure';
     $server->expect_log($WARNS);
-    $server->expect_log(qr/refused update_account: P0001 it fails/);
+    $server->expect_log(qr/refused update_accounts: P0001 it fails/);
     ($logged, @warnings) = try_role('mod_users', fails => 1);
     is $logged, 0, 'it logs none from mod_users';
     is @warnings, 0, '... without a warning';
-    $server->expect_log(qr/refused update_account: P0001 it fails/);
+    $server->expect_log(qr/refused update_accounts: P0001 it fails/);
 };
 
 subtest 'it is said once' => sub {

@@ -66,6 +66,8 @@ my @functions = (
     'users_api.register_account(bigint,jsonb,jsonb,text,text,text,boolean,text,bytea,text,boolean)',
     'users_api.revoke_token(bigint,bytea)',
     'users_api.update_account(bigint,jsonb,jsonb,text[],boolean,uuid)',
+    'users_api.update_account(bigint,jsonb,jsonb,text[],boolean,uuid,bytea,text,text)',
+    'users_api.update_accounts(bigint[],jsonb[],jsonb[],text[],uuid[],bytea[],text[],text[])',
 );
 
 subtest 'what it may do is this' => sub {

@@ -77,7 +77,7 @@ subtest 'nothing is left in a session' => sub {
         create trigger see before update on users.account
           for each row execute function public.see();
         SQL
-    for my $case (['off', ''], ['on', 'find_token update_account']) {
+    for my $case (['off', ''], ['on', 'find_token update_accounts']) {
         my ($prepare, $prepared) = @$case;
         start_httpd($prepare, max => 1, conninfo => $server->conninfo);
         $server->sql('delete from public.seen');

@@ -31,6 +31,54 @@ subtest 'a slow body' => sub {
         'the time that the body takes is not counted by UsersRequestTimeout';
 };
 
+# Who was let in sends the rest of the body when that has ended.
+subtest 'what ends while the body is on its way' => sub {
+    $server->sql(<<~SQL);
+        insert into users.account (id, fname, lname, email, country, currency, locale)
+        values (9000, 'John', 'Roe', 'john.roe\@example.com', 'NL', 'EUR', 'nl');
+        insert into users.application (name, client_id, secret_digest, scopes) values ('gone', 'gone', sha256('s'), '{}');
+        insert into users.token (digest, application_id, user_id, scopes)
+        select sha256(t.name::bytea), application.id, 9000, '{profile_read,profile_update}'
+        from (values ('revoked', '@{[CLIENT_ID]}'), ('expired', '@{[CLIENT_ID]}'), ('of-gone', 'gone'), ('suspended', '@{[CLIENT_ID]}')) as t (name, client_id)
+        join users.application using (client_id);
+        insert into users.credential (user_id, username, secret_digest) values (9000, 'name', sha256('secret'))
+        SQL
+    my @cases = (
+        ['a token that is revoked', { token => 'revoked' }, 401, "update users.token set revoked_at = now() where digest = sha256('revoked')"],
+        ['one that expires', { token => 'expired' }, 401, "update users.token set expires_at = now() where digest = sha256('expired')"],
+        ['one whose application is removed', { token => 'of-gone' }, 401, "update users.application set revoked_at = now() where client_id = 'gone'"],
+        ['API credentials', { basic => ['name', 'secret'] }, 401, "update users.credential set revoked_at = now() where username = 'name'"],
+        ['an account that is suspended', { token => 'suspended' }, 403, 'update users.account set suspended_at = now() where id = 9000'],
+    );
+    my $body = '{"user": {"city": "Gouda"}}';
+    for my $lanes (1, 0) {
+        $server->start_child(vhost => "UsersChangeLanes $lanes", timeout => 5);
+        for my $case (@cases) {
+            my ($what, $credential, $status, $end) = @$case;
+            my $connection = $server->connect;
+            $connection->send(Users::Test::Client::compose(PATCH => '/api/users', %$credential, body => '', headers => [
+                'Content-Type' => 'application/json', 'Content-Length' => length $body, 'Expect' => '100-continue',
+            ]));
+            is $connection->answer->{status}, 100, "$what: let in";
+            $connection->send(substr $body, 0, 5);
+            $server->sql($end);
+            $connection->send(substr $body, 5);
+            my $answer = $connection->answer;
+            is $answer->{status}, $status, "... and refused";
+            my $again = $server->request(PATCH => '/api/users', %$credential, json => { user => { city => 'Gouda' } });
+            is_deeply [@$answer{qw(status body)}, $answer->{headers}{'www-authenticate'}],
+                [@$again{qw(status body)}, $again->{headers}{'www-authenticate'}], '... as it is from then on';
+        }
+        is $server->sql(q(select count(*) from users.account where city = 'Gouda' and id = 9000)), 0, 'nothing is stored';
+        $server->sql(<<~'SQL');
+            update users.token set revoked_at = null, expires_at = null;
+            update users.application set revoked_at = null;
+            update users.credential set revoked_at = null;
+            update users.account set suspended_at = null
+            SQL
+    }
+};
+
 subtest 'a slow reader' => sub {
     $server->start_child(max => 1, acquire => 20, timeout => 20, vhost => 'UsersRequestTimeout 60s');
     $server->sql(<<~'SQL');    # more than the sockets' buffers take

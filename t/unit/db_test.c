@@ -58,7 +58,8 @@ static void update(users_db_call *call, char *arguments)
     apr_int64_t user = strtoll(arguments, &fields, 10);
     users_submission wanted = {.fields = json_loads(fields, 0, NULL), .body = "{}", .store = true};
     users_change change = {.kind = USERS_CHANGE_INVALID};
-    users_outcome outcome = users_db_update_account(call, user, &wanted, NULL, &change);
+    users_outcome outcome =
+        users_db_update_account(call, &(users_principal){.user = user}, &wanted, NULL, &change);
 
     printf("%s %" APR_TIME_T_FMT " %d %s\n", outcomes[outcome], call->left, (int)change.kind,
            change.document ? change.document : "-");

@@ -116,7 +116,8 @@ sub _ms ($seconds) {
 sub begin ($self, $method, $path, %option) {
     my $connection = $self->connect;
     $connection->send(
-        Users::Test::Client::compose($method, $path, %option, headers => [Connection => 'close']));
+        Users::Test::Client::compose($method, $path, %option,
+            headers => [($option{headers} // [])->@*, Connection => 'close']));
     return $connection;
 }
 

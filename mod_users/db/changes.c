@@ -1,0 +1,142 @@
+#include "db/changes.h"
+
+#include "core/clock.h"
+#include "db/result.h"
+
+#include <apr_atomic.h>
+
+#define ABSENCE apr_time_from_sec(60) /* until the function is looked for again */
+
+static const users_statement update_accounts = {
+    USERS_UPDATE_ACCOUNTS, "update_accounts",
+    "select number::bigint, document from users_api.update_accounts($1::text[]::bigint[],"
+    " $2::text[]::jsonb[], $3::text[]::jsonb[], $4::text[], $5::uuid[], $6::bytea[], $7::text[],"
+    " $8::text[])",
+    USERS_CHANGE_LISTED, .optional = true};
+
+static const users_element_type types[USERS_CHANGE_LISTED] = {
+    [USERS_CHANGE_USER] = USERS_TYPE_TEXT,       [USERS_CHANGE_FIELDS] = USERS_TYPE_TEXT,
+    [USERS_CHANGE_REQUEST] = USERS_TYPE_TEXT,    [USERS_CHANGE_IF_MATCH] = USERS_TYPE_TEXT,
+    [USERS_CHANGE_NONCE] = USERS_TYPE_UUID,      [USERS_CHANGE_TOKEN] = USERS_TYPE_BYTEA,
+    [USERS_CHANGE_CREDENTIAL] = USERS_TYPE_TEXT, [USERS_CHANGE_CLIENT] = USERS_TYPE_TEXT,
+};
+
+typedef struct {
+    const users_parameter *parameters; /* of this change */
+    apr_pool_t *pool;                  /* for what the statement needs, should it lead one */
+    apr_time_t end;                    /* until when the statement must have ended */
+} change_question;
+
+typedef struct {
+    users_db_status status;
+    users_made made;
+} change_answer;
+
+static const change_question *question_of(const users_waiter *waiter)
+{
+    return waiter->question;
+}
+
+static users_db_status run(users_db *db, users_waiter **waiters, int count, PGresult **result)
+{
+    users_parameter lists[USERS_CHANGE_LISTED];
+    users_parameter elements[USERS_BATCH_MAX];
+    users_limits l = {.connection = waiters[0]->deadline, .end = question_of(waiters[0])->end};
+
+    for (int i = 1; i < count; i++) {
+        l.end = question_of(waiters[i])->end < l.end ? question_of(waiters[i])->end : l.end;
+    }
+    for (int list = 0; list < USERS_CHANGE_LISTED; list++) {
+        for (int i = 0; i < count; i++) {
+            elements[i] = question_of(waiters[i])->parameters[list];
+        }
+        lists[list] = users_rows_list(question_of(waiters[0])->pool, types[list], elements, count);
+    }
+    return users_run(db, &update_accounts, lists, &l, result);
+}
+
+/*
+ * What is known of each change when the statement as a whole has failed. USERS_DB_OK: nothing was
+ * done, perhaps for another one's fault, so that each goes alone.
+ */
+static users_db_status status_of_each(users_db_status status, int count)
+{
+    bool another = status == USERS_DB_FAILED || status == USERS_DB_INVALID ||
+                   status == USERS_DB_LATE || status == USERS_DB_CONFLICT;
+
+    return status == USERS_DB_ABSENT || (another && count > 1) ? USERS_DB_OK : status;
+}
+
+/* Give each waiter its row. Takes the result over. */
+static users_db_status hand_out(PGresult *result, users_waiter **waiters, int count)
+{
+    bool failed;
+    users_rows *rows = users_rows_share(result, &failed);
+
+    for (int row = 0; rows && row < PQntuples(result); row++) {
+        apr_int64_t number = users_int8_at(result, row, 0);
+
+        if (number > 0 && number <= count && !PQgetisnull(result, row, 1)) {
+            change_answer *answer = waiters[number - 1]->answer;
+
+            rows->readers += !answer->made.rows;
+            answer->made = (users_made){rows, row};
+        }
+    }
+    if (rows && !rows->readers) { /* no row is one of ours */
+        PQclear(result);
+    }
+    return failed ? USERS_DB_LOST : USERS_DB_OK; /* they were made, whether we can tell or not */
+}
+
+void users_changes_make_all(void *context, users_waiter **waiters, int count)
+{
+    users_db *db = context;
+    apr_time_t began = users_now();
+    PGresult *result;
+    users_db_status status = run(db, waiters, count, &result);
+
+    users_log_at(&db->log, USERS_LOG_TRACE3, 0,
+                 "update_accounts for %d requests took %" APR_TIME_T_FMT " us: %s", count,
+                 users_now() - began, users_db_status_name(status));
+    for (int i = 0; i < count; i++) {
+        *(change_answer *)waiters[i]->answer = (change_answer){.status = USERS_DB_OK};
+    }
+    if (status == USERS_DB_ABSENT) {
+        apr_atomic_set64(&db->updates_due, (apr_uint64_t)(users_now() + ABSENCE));
+    }
+    status =
+        status == USERS_DB_OK ? hand_out(result, waiters, count) : status_of_each(status, count);
+    for (int i = 0; i < count; i++) {
+        ((change_answer *)waiters[i]->answer)->status = status;
+    }
+}
+
+users_db_status users_changes_make(users_db_call *call, const users_parameter *parameters,
+                                   users_made *made)
+{
+    users_db *db = call->db;
+    users_limits limits = users_limits_of(call, db);
+    change_question question = {parameters, call->pool, limits.end};
+    change_answer answer = {.status = USERS_DB_BUSY};
+    users_waiter waiter = {.question = &question, .answer = &answer, .deadline = limits.connection};
+    bool answered;
+
+    *made = (users_made){.rows = NULL};
+    if (!db || !db->updates || (apr_uint64_t)users_now() < apr_atomic_read64(&db->updates_due)) {
+        return USERS_DB_OK;
+    }
+    users_log_at(&call->log, USERS_LOG_TRACE3, 0, "the change joins those under way");
+    do { /* its deadline was perhaps another's, who had less time left */
+        answered = users_batch_join(db->updates, &waiter);
+    } while (answered && answer.status == USERS_DB_BUSY && users_now() < waiter.deadline);
+    users_limits_spend(call, &limits);
+    users_run_count(db, answer.status);
+    users_log_at(&call->log, USERS_LOG_TRACE2, 0, "the change was made with others: %s",
+                 answer.made.rows ? "stored" : users_db_status_name(answer.status));
+    *made = answer.made;
+    if (made->rows) {
+        users_rows_free_with(call->pool, made->rows);
+    }
+    return answer.status;
+}

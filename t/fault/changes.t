@@ -1,0 +1,233 @@
+# Changes that come together share a statement and a commit: each is judged for itself, nobody answers
+# for another's fault, nothing that was acknowledged is lost and nothing is made twice.
+
+use v5.36;
+use Users::Test::Fault;
+use Users::Test::Session;
+
+plan skip_all => 'a child of prefork serves one request at a time' if ($ENV{USERS_TEST_MPM} // '') eq 'prefork';
+
+my $server  = Users::Test::Fault->new;
+my $session = Users::Test::Session->new($server);
+my $other   = Users::Test::Session->new($server);
+
+# Accounts 1000 to 1099, each with a token of its name; 1099 is suspended later on. A change of a city that
+# begins with "Wait" or "Hold" waits while that lock is held; "Fail" and "Slow" do what they say.
+my %gate = (Wait => 4711, Hold => 4712);
+$server->sql(<<~SQL);
+    insert into users.account (id, fname, lname, email, country, currency, locale, city)
+    select n, 'John', 'Number ' || n, n || '\@example.com', 'NL', 'EUR', 'nl', 'Home'
+    from generate_series(1000, 1099) as n;
+    insert into users.token (digest, application_id, user_id, scopes)
+    select sha256(('token-' || n)::bytea), (select min(id) from users.application), n, '{profile_read,profile_update}'
+    from generate_series(1000, 1099) as n;
+    create table users.made (id bigint, city text);
+    create function users.gate() returns trigger language plpgsql security definer as \$\$
+    begin
+      if new.city like 'Wait%' then
+        perform pg_advisory_xact_lock_shared($gate{Wait});
+      elsif new.city like 'Hold%' then
+        perform pg_advisory_xact_lock_shared($gate{Hold});
+      elsif new.city like 'Fail%' then
+        raise sqlstate 'P0001' using message = 'the trigger says no';
+      elsif new.city like 'Slow%' then
+        perform pg_sleep(60);
+      end if;
+      insert into users.made values (new.id, new.city);
+      return new;
+    end \$\$;
+    create trigger gate before update on users.account for each row execute function users.gate();
+    SQL
+
+sub start (%option) {
+    $server->start_child(
+        max => 4, acquire => 20, timeout => $option{timeout} // 20, threads => 64,
+        vhost => "UsersRequestTimeout 60s\n" . ($option{vhost} // ''));
+    $server->request(GET => '/api/users', token => 'token-1000');
+    $server->sql(<<~'SQL');
+        update users.token set revoked_at = null;
+        update users.account set city = 'Home', phone = null, suspended_at = null where id >= 1000;
+        delete from users.made
+        SQL
+}
+
+sub change ($id, $user, %option) {
+    return [PATCH => '/api/users', token => "token-$id", json => { user => ref $user ? $user : { city => $user } }, %option];
+}
+
+# How many changes each statement has taken so far.
+sub batches () {
+    return map { /update_accounts for ([0-9]+) requests/ ? $1 : () } $server->error_log;
+}
+
+sub hold ($name) { $session->sql("select pg_advisory_lock($gate{$name})") }
+sub let  ($name) { $session->sql("select pg_advisory_unlock($gate{$name})") }
+
+# Have a change lead, which waits at the gate, and these come meanwhile. Returns the connections.
+sub begin_behind (@changes) {
+    hold('Wait');
+    my $leader = $server->begin(change(1000, 'Wait ' . rand)->@*);
+    $server->wait_for_locks(1);
+    my $come = $server->count_log(qr/needs profile_update/);
+    my @connections = map { $server->begin(@$_) } @changes;
+    wait_until(sub { $server->count_log(qr/needs profile_update/) == $come + @changes }, 'all changes to come');
+    return ($leader, @connections);
+}
+
+# The same, and let all go. before and after: what to do while they wait, and from then on. Returns
+# the answers, without that of the leader.
+sub together ($changes, %do) {
+    my ($leader, @connections) = begin_behind(@$changes);
+    $do{before}->() if $do{before};
+    let('Wait');
+    $do{after}->() if $do{after};
+    is $leader->answer->{status}, 200, 'who leads is served';
+    return [map { $_->answer } @connections];
+}
+
+sub statuses ($answers) {
+    return [map { $_->{status} } @$answers];
+}
+
+sub column ($column, @ids) {
+    my $ids = join ',', @ids;
+    return [split /\n/, $server->sql("select coalesce(($column)::text, '-') from users.account where id in ($ids) order by id")];
+}
+
+sub made ($id) {
+    return $server->sql("select count(*) from users.made where id = $id");
+}
+
+sub tag ($id) {
+    return $server->request(GET => '/api/users', token => "token-$id")->{headers}{etag};
+}
+
+subtest 'changes of several accounts' => sub {
+    start();
+    my @ids = 1001 .. 1030;
+    my $before  = () = batches();
+    my $answers = together([map { change($_, "City $_") } @ids]);
+    is_deeply statuses($answers), [(200) x @ids], 'each is made';
+    is_deeply [map { $_->{json}{user}{city} } @$answers], [map { "City $_" } @ids], '... and answered with its own account';
+    is_deeply [(batches())[$before .. $before + 1]], [1, scalar @ids], '... by one statement';
+    is_deeply [map { $_->{headers}{etag} } @$answers], [map { tag($_) } @ids], '... whose tags are the next GETs\'';
+    is_deeply column('city', @ids), [map { "City $_" } @ids], '... and stored';
+    is $server->sql(<<~SQL), 1, '... in one transaction';
+        select count(distinct xmin::text) from users.account where id between 1001 and 1030
+        SQL
+};
+
+subtest 'each is judged for itself' => sub {
+    start();
+    my $tag = tag(1001);
+    $other->sql("begin; update users.account set phone = 'other' where id = 1009");
+    my @changes = (
+        change(1001, 'Delft', headers => ['If-Match' => $tag]),
+        change(1002, 'Delft', headers => ['If-Match' => '"stale"']),
+        change(1003, { city => 'Delft', country => 'XX' }),
+        change(1004, { city => 'Delft', locale  => 'xx', currency => 'QQQ' }),
+        change(1005, { email => '1006@example.com' }),
+        change(1006, { fname => '' }),
+        change(1007, { merge_labels => { big => 'x' x 16_500 } }),
+        change(1008, 'Delft'),
+        change(1009, 'Delft'),
+        change(1010, 'Delft'),
+        change(1011, { city => undef, c_sftp_pass => \1, country => 'BE', currency => 'USD', locale => 'fr' }),
+        change(1012, { merge_labels => { a => 1 }, city => 'Delft' }),
+    );
+    my $answers = together(
+        \@changes,
+        before => sub {
+            $server->sql('update users.account set suspended_at = now() where id = 1008');
+            $server->sql(q(update users.token set revoked_at = now() where digest = sha256('token-1010')));
+        },
+        after => sub {
+            wait_until(sub { made(1012) }, 'those that nobody has locked to be made');
+            $other->sql('commit');
+        });
+    is_deeply statuses($answers), [200, 412, (422) x 5, 403, 200, 401, 200, 200], 'each has its own answer';
+    is_deeply $answers->[3]{json}, { errors => ['locale is not a known locale', 'currency is not a known currency'] },
+        '... with all of its faults';
+    is_deeply column('city', 1001 .. 1012),
+        ['Delft', 'Home', 'Home', 'Home', 'Home', 'Home', 'Home', 'Home', 'Delft', 'Home', '-', 'Delft'],
+        '... and nothing else is stored';
+    is_deeply column('phone', 1009), ['other'], '... nor overwritten';
+    is_deeply column('labels', 1012), ['{"a": 1}'], '... labels are merged';
+};
+
+subtest 'changes of one account' => sub {
+    start();
+    my $answers = together([map { change(1001, { merge_labels => { "key$_" => $_ } }) } 1 .. 10]);
+    is_deeply statuses($answers), [(200) x 10], 'all are made';
+    is $server->sql(q(select count(*) from users.account, jsonb_object_keys(labels) where id = 1001)), 10,
+        '... one after the other: none is lost';
+    is made(1001), 10, '... nor made twice';
+
+    my $tag = tag(1001);
+    $answers = together([map { change(1001, "City $_", headers => ['If-Match' => $tag]) } 1 .. 10]);
+    is_deeply count(statuses($answers)->@*), { 200 => 1, 412 => 9 }, 'of those with one tag one is';
+};
+
+subtest 'an address that is taken meanwhile' => sub {
+    start();
+    my $answers = together([(map { change($_, { email => 'same@example.com' }) } 1001 .. 1005), change(1006, 'Delft')]);
+    is_deeply count(statuses($answers)->@*), { 200 => 2, 422 => 4 }, 'one account has it';
+};
+
+subtest 'a statement that fails' => sub {
+    start();
+    $server->expect_log(qr/refused update_account.*: P0001 the trigger says no/);
+    my $answers = together([map { change($_, $_ == 1003 ? 'Fail' : 'Delft') } 1001 .. 1009]);
+    is_deeply statuses($answers), [200, 200, 500, (200) x 6], 'each change is tried alone: one fails';
+    is_deeply [map { made($_) } 1001 .. 1009], [1, 1, 0, (1) x 6], '... and none is made twice';
+};
+
+subtest 'a statement that takes too long' => sub {
+    start(timeout => 2);
+    $server->allow_trouble('late');
+    my $answers = together([map { change($_, $_ == 1003 ? 'Slow' : 'Delft') } 1001 .. 1009]);
+    is_deeply statuses($answers), [200, 200, 503, (200) x 6], 'each change is tried alone: one is given up';
+    is_deeply [map { made($_) } 1001 .. 1009], [1, 1, 0, (1) x 6], '... and none is made twice';
+};
+
+sub kill_backends () {
+    $server->sql("select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'mod_users'");
+}
+
+subtest 'a connection that dies' => sub {
+    start();
+    my @ids = 1001 .. 1020;
+    my @connections = begin_behind(map { change($_, "First $_") } @ids);
+    kill_backends();
+    let('Wait');
+    is_deeply statuses([map { $_->answer } @connections]), [(200) x 21], 'under the leader: all are made';
+
+    hold('Hold');
+    @connections = begin_behind(map { change($_, "Hold $_") } @ids);
+    let('Wait');
+    is shift(@connections)->answer->{status}, 200, 'under those that wait: the leader is served';
+    $server->wait_for_locks(1);
+    kill_backends();
+    let('Hold');
+    is_deeply statuses([map { $_->answer } @connections]), [(200) x 20], '... and the others settled';
+    is_deeply column('city', @ids), [map { "Hold $_" } @ids], '... and stored';
+    is_deeply [map { made($_) } 1000 .. 1020], [(2) x 21], '... none of them twice';
+};
+
+subtest 'a graceful restart' => sub {
+    plan skip_all => 'a single process does not restart' if $server->single_process;
+    start();
+    my $answers = together([map { change($_, 'Delft') } 1001 .. 1010], before => sub { $server->graceful });
+    is_deeply statuses($answers), [(200) x 10], 'changes under way are made';
+    is_deeply [map { made($_) } 1001 .. 1010], [(1) x 10], '... once';
+};
+
+subtest 'UsersChangeLanes 0' => sub {
+    start(vhost => 'UsersChangeLanes 0');
+    my $before = () = batches();
+    is_deeply statuses([map { $_->answer } map { $server->begin(change($_, 'Delft')->@*) } 1001 .. 1010]), [(200) x 10],
+        'each change has a statement of its own';
+    is scalar(() = batches()), $before, '... and shares none';
+};
+
+done_testing;
