@@ -189,14 +189,11 @@ begin
       and (c.fields <> '{}' or c.request #> '{user,merge_labels}' is not null)
       and a.suspended_at is null
       and (c.token is null or exists (select from users_api.token where digest = c.token and user_id = a.id))
-      and (c.credential is null
-        or exists (select from users_api.credential where username = c.credential and user_id = a.id))
-      and (c.client is null or exists (select from users_api.application where client_id = c.client))
-      and (not c.fields ? 'country' or exists (select from users.country where code = c.fields ->> 'country'))
-      and (not c.fields ? 'currency' or exists (select from users.currency where code = c.fields ->> 'currency'))
-      and (not c.fields ? 'locale' or users.is_known_locale(c.fields ->> 'locale'))
-      and (c.request is null
-        or octet_length(users.merged_labels(a.labels, c.request #> '{user,merge_labels}')::text) <= 16384)
+      -- what is seldom there is asked by functions, since a subquery costs each statement its preparation
+      and (c.credential is null and c.client is null or users.is_live(a.id, null, c.credential, c.client))
+      and (c.request is null and not c.fields ?| '{country,currency,locale}'
+        or users.faults(c.fields, case when c.request is not null
+          then users.merged_labels(a.labels, c.request #> '{user,merge_labels}') end) = '[]')
       and (c.if_match is null or users_api.entity_tag(users.document(a)) = any (string_to_array(c.if_match, ' ')))
     returning c.number, c.user_id, c.nonce, users.document(a) as document
   ), named as (

@@ -20,15 +20,25 @@ static const users_statement find_token = {USERS_FIND_TOKEN, "find_token", FIND_
                                            .reads = true};
 static const users_statement find_token_account = {USERS_FIND_TOKEN_ACCOUNT, "find_token_account",
                                                    FIND_TOKEN("a.document"), 1, .reads = true};
-/* Many tokens at once; the joins are lateral so that a plan for any number stays on the indexes. */
+/*
+ * Many tokens at once; the joins are lateral so that a plan for any number stays on the indexes.
+ * Where nobody wants a document, not even its making is prepared.
+ */
+#define FIND_TOKENS(list, document)                                                                \
+    TOKEN_COLUMNS                                                                                  \
+    "a.document, asked.number from " list                                                          \
+    " cross join lateral (select * from users_api.token where digest = asked.digest) t"            \
+    " left join lateral (select suspended, " document " as document"                               \
+    " from users_api.account where user_id = t.user_id) a on true"
+static const users_statement find_owners = {
+    USERS_FIND_OWNERS, "find_owners",
+    FIND_TOKENS("unnest($1::bytea[]) with ordinality asked (digest, number)", "null"), 1,
+    .reads = true};
 static const users_statement find_tokens = {
     USERS_FIND_TOKENS, "find_tokens",
-    TOKEN_COLUMNS
-    "a.document, asked.number"
-    " from unnest($1::bytea[], $2::boolean[]) with ordinality asked (digest, with_document, number)"
-    " cross join lateral (select * from users_api.token where digest = asked.digest) t"
-    " left join lateral (select suspended, case when with_document then document end as document"
-    " from users_api.account where user_id = t.user_id) a on true",
+    FIND_TOKENS("unnest($1::bytea[], $2::boolean[]) with ordinality"
+                " asked (digest, with_document, number)",
+                "case when with_document then document end"),
     2, .reads = true};
 
 /* What a request asks a shared query. */
@@ -68,21 +78,23 @@ static users_limits limits_of_query(users_waiter **waiters, int count)
 /* Run the query, for the digests of all and whether their documents are wanted. */
 static users_db_status ask(users_db *db, users_waiter **waiters, int count, PGresult **result)
 {
-    users_parameter digests[USERS_BATCH_MAX];
-    users_parameter documents[USERS_BATCH_MAX];
+    users_parameter digests[USERS_BATCH_MAX] = {{NULL, 0}};
+    users_parameter documents[USERS_BATCH_MAX] = {{NULL, 0}};
     users_parameter parameters[2];
     users_limits l = limits_of_query(waiters, count);
     apr_pool_t *pool = question_of(waiters[0])->pool;
+    bool any_document = false;
 
     for (int i = 0; i < count; i++) {
         const token_question *question = question_of(waiters[i]);
 
         digests[i] = (users_parameter){(const char *)question->digest, USERS_DIGEST_LENGTH};
         documents[i] = (users_parameter){question->with_document ? "\1" : "\0", 1};
+        any_document = any_document || question->with_document;
     }
     parameters[0] = users_rows_list(pool, USERS_TYPE_BYTEA, digests, count);
     parameters[1] = users_rows_list(pool, USERS_TYPE_BOOL, documents, count);
-    return users_run(db, &find_tokens, parameters, &l, result);
+    return users_run(db, any_document ? &find_tokens : &find_owners, parameters, &l, result);
 }
 
 /* Give each waiter its row; those without one found no token. Takes the result over. */
@@ -110,7 +122,7 @@ void users_tokens_find_all(void *context, users_waiter **waiters, int count)
     users_db_status status = ask(context, waiters, count, &result);
 
     users_log_at(&db->log, USERS_LOG_TRACE3, 0,
-                 "find_tokens for %d requests took %" APR_TIME_T_FMT " us: %s", count,
+                 "the tokens of %d requests took %" APR_TIME_T_FMT " us: %s", count,
                  users_now() - began, users_db_status_name(status));
 
     for (int i = 0; i < count; i++) {

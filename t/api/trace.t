@@ -22,20 +22,20 @@ ok((grep { /trace2\].*403: this needs the scope profile_update/ } @lines), '... 
     or diag "@lines";
 ok((grep { /trace3\].*the credential is a bearer token/ } @lines), '... to which credential')
     or diag "@lines";
-ok((grep { /trace2\].*find_token took \d+ us: done/ } @lines), '... after which statement')
+ok((grep { /trace3\].*the tokens of 1 requests took \d+ us: done/ } @lines), '... after which statement')
     or diag "@lines";
 
 @lines = trace(qr/401: the user name/, GET => '/api/users', basic => ['somebody', 'open sesame']);
 ok((grep { /trace3\].*the credential is a name and a password/ } @lines), 'a name and a password')
     or diag "@lines";
 
-@lines = trace(qr/find_tokens for 1 requests/, GET => '/api/users', token => FULL_TOKEN);
+@lines = trace(qr/the tokens of 1 requests/, GET => '/api/users', token => FULL_TOKEN);
 ok((grep { /trace2\].*looked up with others: done/ } @lines), 'a look-up that may be shared')
     or diag "@lines";
 
-@lines = trace(qr/update_account took/, PATCH => '/api/users', token => FULL_TOKEN,
+@lines = trace(qr/the change was made with others/, PATCH => '/api/users', token => FULL_TOKEN,
     json => { user => { city => 'Turku' } });
-ok((grep { /update_account took \d+ us: done/ } @lines), 'a change') or diag "@lines";
+ok((grep { /update_accounts for 1 requests took \d+ us: done/ } @lines), 'a change') or diag "@lines";
 
 my $log = join "\n", $server->error_log;
 unlike $log, qr/\Q$_\E/, 'no secret is in the log' for READ_TOKEN, FULL_TOKEN, 'open sesame';

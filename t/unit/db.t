@@ -29,7 +29,7 @@ my ($outcome, $left, $user, $document) = ask('token ' . FULL_TOKEN);
 is "$outcome $user", 'done 1', 'a token is looked up';
 is decode_json($document)->{user}{id}, 1, '... with its account';
 ok $left > 0 && $left < 5_000_000, '... and the time that it took is counted';
-ok((grep { /^10 .*find_tokens/ } @log), '... and told to who traces it') or diag "@log";
+ok((grep { /^10 .*the tokens of/ } @log), '... and told to who traces it') or diag "@log";
 
 ($outcome, $left, $user, $document) = ask('token nobody');
 is "$outcome $user $document", 'done 0 -', 'one that there is not is not found';
