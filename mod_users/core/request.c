@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOWEST_EXPONENT   (LONG_MIN / 2) /* no body has the digits to make up for it */
-#define SMALLEST_EXPONENT (-324)         /* of the first digit of a double, in powers of ten */
+#define SMALLEST_EXPONENT (-324)            /* of the first digit of a double, in powers of ten */
+#define LARGEST_EXPONENT  (INT_MAX / 2 - 1) /* that PostgreSQL reads, be it a zero's */
+#define SCALE_MAX         16383             /* decimals of PostgreSQL's numeric */
+#define EXPONENT_MAX      (LONG_MAX / 2)    /* no body has the digits to make up for more */
 
 #define HOLDS_NUL    "the request body holds a NUL character"
 #define OUT_OF_RANGE "the request body holds a number that is out of range"
@@ -73,53 +75,66 @@ static const char *skip_string(const char *at)
     return at + 1;
 }
 
+/* The exponent that a number is written with, cut off where no number can have it. */
+static long read_exponent(const char *at)
+{
+    long exponent = strtol(at, NULL, 10);
+
+    return exponent < -EXPONENT_MAX ? -EXPONENT_MAX
+                                    : (exponent > EXPONENT_MAX ? EXPONENT_MAX : exponent);
+}
+
 /*
- * Read a number that jansson has accepted. Is it not zero, but would be as a double? Returns where
- * it ends. (strtod() would ask the locale.)
+ * Read a number that jansson has accepted. Is it not zero, but would be as a double; or is it
+ * written with more decimals, or another exponent, than PostgreSQL takes? A zero's exponent counts
+ * as another number's, since its decimals are kept. Returns where the number ends. (strtod() would
+ * ask the locale.)
  */
-static const char *read_number(const char *at, bool *underflows)
+static const char *read_number(const char *at, bool *out_of_range)
 {
     const char *first = NULL; /* digit that is not 0 */
     const char *point = NULL;
-    long exponent;
+    long exponent; /* of the first digit */
+    long scale;
+    long written = 0;
 
     at += *at == '-';
     for (; *at == '.' || (*at >= '0' && *at <= '9'); at++) {
         point = *at == '.' ? at : point;
         first = !first && *at > '0' ? at : first;
     }
+    scale = point ? (long)(at - point) - 1 : 0;
     point = point ? point : at;
     exponent = first ? (long)(point - first) - (first < point) : 0;
     if (*at == 'e' || *at == 'E') {
-        long written = strtol(at + 1, NULL, 10); /* LONG_MIN for whatever is below it */
-
-        written = written < LOWEST_EXPONENT ? LOWEST_EXPONENT : written;
-        exponent += first ? written : 0;
+        written = read_exponent(at + 1);
         at += 1 + strspn(at + 1, "+-0123456789");
     }
-    *underflows = exponent < SMALLEST_EXPONENT;
+    exponent += written;
+    *out_of_range =
+        exponent < SMALLEST_EXPONENT || exponent > LARGEST_EXPONENT || scale - written > SCALE_MAX;
     return at;
 }
 
 /*
- * Is there a number that is too small for a double? jansson takes it for zero, and PostgreSQL would
- * write out all of its digits. The bytes are an array or an object in JSON.
+ * Is there a number that jansson takes and PostgreSQL does not, or would write out with thousands
+ * of digits? The bytes are an array or an object in JSON.
  */
-static bool has_underflow(const char *bytes, size_t length)
+static bool has_number_out_of_range(const char *bytes, size_t length)
 {
     const char *end = bytes + length;
-    bool underflows = false;
+    bool found = false;
 
-    for (const char *at = bytes; at < end && !underflows;) {
+    for (const char *at = bytes; at < end && !found;) {
         if (*at == '"') {
             at = skip_string(at);
         } else if (*at == '-' || (*at >= '0' && *at <= '9')) {
-            at = read_number(at, &underflows);
+            at = read_number(at, &found);
         } else {
             at++;
         }
     }
-    return underflows;
+    return found;
 }
 
 json_t *users_request_load(const char *bytes, size_t length, const char **error)
@@ -137,7 +152,8 @@ json_t *users_request_load(const char *bytes, size_t length, const char **error)
         *error = sentence_of(&reason);
     } else if (is_deeper(body, USERS_REQUEST_DEPTH)) {
         *error = TOO_DEEP;
-    } else if ((json_is_array(body) || json_is_object(body)) && has_underflow(bytes, length)) {
+    } else if ((json_is_array(body) || json_is_object(body)) &&
+               has_number_out_of_range(bytes, length)) {
         *error = OUT_OF_RANGE;
     } else {
         return body;

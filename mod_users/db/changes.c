@@ -61,8 +61,8 @@ static users_db_status run(users_db *db, users_waiter **waiters, int count, PGre
  */
 static users_db_status status_of_each(users_db_status status, int count)
 {
-    bool another = status == USERS_DB_FAILED || status == USERS_DB_INVALID ||
-                   status == USERS_DB_LATE || status == USERS_DB_CONFLICT;
+    bool another =
+        status == USERS_DB_FAILED || status == USERS_DB_LATE || status == USERS_DB_CONFLICT;
 
     return status == USERS_DB_ABSENT || (another && count > 1) ? USERS_DB_OK : status;
 }

@@ -105,7 +105,6 @@ typedef enum {
     USERS_OUTCOME_UNAVAILABLE, /* nothing was done; trying again may help */
     USERS_OUTCOME_LATE,        /* a look-up did not end in time */
     USERS_OUTCOME_UNKNOWN,     /* a change was made or not: that was not found out in time */
-    USERS_OUTCOME_REFUSED,     /* a value of the request is out of range; nothing was done */
     USERS_OUTCOME_FAILED       /* anything else; it is in the log */
 } users_outcome;
 

@@ -19,22 +19,12 @@ static const char *const status_names[] = {
     [USERS_DB_CONFLICT] = "undone in favour of another",
     [USERS_DB_UNKNOWN] = "outcome unknown",
     [USERS_DB_ABSENT] = "no such function",
-    [USERS_DB_INVALID] = "value refused",
     [USERS_DB_FAILED] = "error",
 };
 
 const char *users_db_status_name(users_db_status status)
 {
     return status_names[status];
-}
-
-/*
- * A number of the request is out of numeric's range. Other faults of a value are the server's: the
- * request has been found to be JSON in UTF-8 without a NUL.
- */
-static bool is_value_error(const char *state)
-{
-    return strcmp(state, "22003") == 0;
 }
 
 /* A prepared statement has gone (DISCARD ALL), or does not fit a view that was replaced. */
@@ -98,9 +88,6 @@ static users_db_status status_of(const users_connection *connection,
     }
     if (is_absent(state) && statement->optional) {
         return USERS_DB_ABSENT;
-    }
-    if (is_value_error(state) && !statement->reads) {
-        return USERS_DB_INVALID;
     }
     users_trouble_refused(connection->witness, statement, result, PQuser(connection->pg));
     return USERS_DB_FAILED;

@@ -86,7 +86,7 @@ static users_db_status settle(users_db *db, const users_statement *statement,
     for (;;) {
         users_db_status status = users_run(db, statement, parameters, &l, result);
 
-        if (status == USERS_DB_OK || status == USERS_DB_INVALID) {
+        if (status == USERS_DB_OK) {
             return status;
         }
         if (users_now() + pause >= end) {
@@ -168,8 +168,6 @@ users_outcome users_outcome_of_change(users_db_status status)
     switch (status) {
     case USERS_DB_OK:
         return USERS_OUTCOME_DONE;
-    case USERS_DB_INVALID:
-        return USERS_OUTCOME_REFUSED;
     case USERS_DB_UNKNOWN:
         return USERS_OUTCOME_UNKNOWN;
     case USERS_DB_OUTDATED:

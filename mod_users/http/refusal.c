@@ -24,8 +24,6 @@ users_refusal users_refuse_outcome(request_rec *r, users_outcome outcome)
         return users_refuse_for_now(
             r, HTTP_SERVICE_UNAVAILABLE,
             "the outcome is not known: the change may have been made, or not", RETRY_AFTER);
-    case USERS_OUTCOME_REFUSED:
-        return users_refuse(HTTP_BAD_REQUEST, "the request body has a number that is out of range");
     default:
         return users_refuse(HTTP_INTERNAL_SERVER_ERROR, USERS_NOT_SERVED);
     }

@@ -87,6 +87,8 @@ my %malformed = (
     'a number out of range' => [
         map { (body(qq("merge_labels":{"n":$_})), body(qq("ignored":$_))) }
             qw(1e400 -1e400 1e309 1e-20000 9223372036854775808 -9223372036854775809),
+        qw(0e-325 -0.0E-16383 0e-99999999999 0e99999999999), # PostgreSQL keeps a zero's decimals
+        '1.' . '0' x 16_384, '1' . '0' x 16_384 . 'e-16384',
         '1' . '0' x 400
     ],
     'a NUL character' => [
@@ -129,6 +131,7 @@ my @well_formed = (
     ['the smallest integer',   body('"merge_labels":{"n":-9223372036854775808}')],
     ['a large number',         body('"merge_labels":{"n":1.7e308}')],
     ['a small number',         body('"merge_labels":{"n":1e-300}')],
+    ['zeros',                  body('"merge_labels":{"n":[0,-0,0.0,0e0,0E+400,0e-324]}')],
     ['one key in two objects', body('"merge_labels":{"a":{"x":1},"b":{"x":1},"city":1}')],
     ['an empty key',           body('"merge_labels":{"":1}')],
 );

@@ -128,7 +128,7 @@ subtest 'a value that is wrong in the database' => sub {
     replace('register_account', "''created''", 'null::jsonb', q(''''::json), 'null::jsonb');
     is post()->{status}, 500, 'a document that is no JSON';
     $server->expect_log(qr/register_account: 22P02/);
-    for my $state (qw(22P02 22P05 22021)) {
+    for my $state (qw(22003 22P02 22P05 22021)) {
         $server->sql(<<~SQL);
             create or replace function users.err() returns trigger language plpgsql as
               \$\$ begin raise exception using errcode = '$state', message = 'a value is wrong'; end \$\$;

@@ -16,9 +16,9 @@
 #include <string.h>
 
 static const char *const outcomes[] = {
-    [USERS_OUTCOME_DONE] = "done",       [USERS_OUTCOME_UNAVAILABLE] = "unavailable",
-    [USERS_OUTCOME_LATE] = "late",       [USERS_OUTCOME_UNKNOWN] = "unknown",
-    [USERS_OUTCOME_REFUSED] = "refused", [USERS_OUTCOME_FAILED] = "failed",
+    [USERS_OUTCOME_DONE] = "done",     [USERS_OUTCOME_UNAVAILABLE] = "unavailable",
+    [USERS_OUTCOME_LATE] = "late",     [USERS_OUTCOME_UNKNOWN] = "unknown",
+    [USERS_OUTCOME_FAILED] = "failed",
 };
 
 static void print_line(void *unused, const char *file, int line, users_log_level level,

@@ -75,6 +75,11 @@ static void judges_bodies(void **state)
         {"{\"user\":{\"a\":1e-99999999999999999999}}", RANGE},
         {"{\"user\":{\"a\":0.1e-99999999999999999999}}", RANGE},
         {"{\"user\":{\"a\\\"\":1e-325}}", RANGE},
+        {"{\"user\":{\"a\":0e-325}}", RANGE},
+        {"{\"user\":{\"a\":-0.0E-16383}}", RANGE},
+        {"{\"user\":{\"a\":0e1073741823}}", RANGE},
+        {"{\"user\":{\"a\":0e99999999999999999999}}", RANGE},
+        {"{\"user\":{\"a\":0e-99999999999999999999}}", RANGE},
         {"{}", WRONG_SHAPE},
         {"{\"User\":{}}", WRONG_SHAPE},
         {"{\"user\":null}", WRONG_SHAPE},
@@ -95,26 +100,37 @@ static void judges_bodies(void **state)
 static void takes_numbers_that_a_double_holds(void **state)
 {
     static const char *const numbers[] = {
-        "0",
-        "-0",
-        "0.0",
-        "0e-99999999999999999999",
-        "0.000e5",
-        "4.9e-324",
-        "1e308",
-        "1e-308",
-        "0.0001",
-        "1E+5",
-        "9223372036854775807",
-        "123456e-329",
-        "\"1e-400\"",
-        "\"\\\\\"",
+        "0",           "-0",         "0.0",      "0e-324", "0e400", "0.000e5",
+        "4.9e-324",    "1e308",      "1e-308",   "0.0001", "1E+5",  "9223372036854775807",
+        "123456e-329", "\"1e-400\"", "\"\\\\\"",
     };
     (void)state;
     for (size_t i = 0; i < COUNT(numbers); i++) {
         char body[64];
         snprintf(body, sizeof(body), "{\"user\":{\"a\":%s}}", numbers[i]);
         check(body, strlen(body), NULL);
+    }
+}
+
+/* Digits without a limit that make a double, but more decimals than PostgreSQL keeps. */
+static void limits_the_decimals(void **state)
+{
+    static const struct {
+        const char *start;
+        int zeros;
+        const char *end;
+        const char *error;
+    } rows[] = {
+        {"0.", 16383, "", NULL},  {"0.", 16384, "", RANGE},       {"1.", 16383, "", NULL},
+        {"1.", 16384, "", RANGE}, {"1", 16383, "e-16383", NULL},  {"1", 16384, "e-16384", RANGE},
+        {"0.", 300, "1", NULL},   {"0.", 20000, "1e20000", NULL},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        char *zeros = apr_pcalloc(*state, (apr_size_t)rows[i].zeros + 1);
+        memset(zeros, '0', (size_t)rows[i].zeros);
+        const char *body =
+            apr_pstrcat(*state, "{\"user\":{\"a\":", rows[i].start, zeros, rows[i].end, "}}", NULL);
+        check(body, strlen(body), rows[i].error);
     }
 }
 
@@ -231,6 +247,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(loads_any_kind),
     cmocka_unit_test(judges_bodies),
     cmocka_unit_test(takes_numbers_that_a_double_holds),
+    cmocka_unit_test(limits_the_decimals),
     cmocka_unit_test(judges_bytes_by_their_length),
     cmocka_unit_test(finds_a_nul_anywhere),
     cmocka_unit_test(limits_the_depth),
