@@ -72,6 +72,15 @@ $$;
 comment on function users_admin.unknown_scopes is
   'A sentence about those scopes that are neither the API''s nor held by a live application; null where there is none.';
 
+create or replace function users_admin.time_in(p_interval interval) returns timestamptz
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select (now() at time zone 'UTC' + p_interval) at time zone 'UTC'
+$$;
+comment on function users_admin.time_in is
+  'The time after that interval from now on, whose days have 24 hours, be there summer time in the session''s time zone; '
+  'null for null.';
+
 -- Applications
 
 create or replace function users_admin.add_application(
@@ -143,7 +152,7 @@ begin
     update users.application set
       secret_digest = p_secret_digest,
       old_secret_digest = case when p_keep_old is not null then v_before.secret_digest end,
-      old_secret_expires_at = now() + p_keep_old
+      old_secret_expires_at = users_admin.time_in(p_keep_old)
     where application.id = v_id
     returning application.id, application.name, application.client_id,
       date_trunc('second', application.old_secret_expires_at);
@@ -195,7 +204,7 @@ begin
   if v_unknown is not null then
     raise invalid_parameter_value using message = v_unknown;
   end if;
-  if users_api.issue_token(v_application_id, v_user_id, p_digest, v_scopes, now() + p_lifetime) then
+  if users_api.issue_token(v_application_id, v_user_id, p_digest, v_scopes, users_admin.time_in(p_lifetime)) then
     return query
       select encode(token.digest, 'hex'), p_client_id, token.user_id, array_to_string(token.scopes, ' '),
         date_trunc('second', token.expires_at)
@@ -433,7 +442,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
   set jit = off -- which those costs would start
 as $$
 declare
-  v_dead_before constant timestamptz := now() - p_older_than;
+  v_dead_before constant timestamptz := users_admin.time_in(-p_older_than);
   v_removed constant bigint[] := array(select id from users.application where revoked_at < v_dead_before);
   v_end constant bigint := p_page + greatest(p_rows / 50, 1); -- that many fit on a page
   v_from constant tid := format('(%s,0)', p_page);
@@ -533,7 +542,7 @@ as $$
       settings ->> 'log_statement' = 'all'
       or settings ->> 'log_min_duration_statement' !~ '^-'
       or settings ->> 'log_min_duration_sample' !~ '^-'
-      or settings ->> 'log_transaction_sample_rate' !~ '^0(\.0*)?$')
+      or settings ->> 'log_transaction_sample_rate' !~ '^0([.]0*)?$')
   order by role
 $$;
 comment on function users_admin.logged_roles is

@@ -7,7 +7,9 @@
 -- overload, and the old one stays for one release.
 --
 -- There are no advisory locks and no session state, so it runs behind any pooler. Functions
--- run with their owner's rights, and their search_path is fixed since they do.
+-- run with their owner's rights, and their search_path is fixed since they do. Other settings they have as
+-- the session does, and no result depends on them: no text literal holds a backslash, which
+-- standard_conforming_strings decides about, and no time becomes text but by to_char().
 
 create or replace function users_api.entity_tag(document json) returns text
 language plpgsql stable strict set search_path = pg_catalog, pg_temp
@@ -342,7 +344,7 @@ begin
   return left(
       regexp_replace(
         regexp_replace(p_username, '[^A-Za-z0-9.+-]+', '_', 'g'),
-        '^\.+|\.(?=\.)', '', 'g'),
+        '^[.]+|[.](?=[.])', '', 'g'),
       least(64, greatest(253 - octet_length(p_host_name), 13)) - 13)
     || '_' || left(translate(gen_random_uuid()::text, '-', ''), 12) -- these 48 bits are random
     || '@' || p_host_name;

@@ -3,9 +3,9 @@
 --
 -- The trigger, and the functions of generated columns, run with the rights and in the session of whoever
 -- changes a row: so every name in them is qualified, lest another schema of the search_path holds a
--- function or an operator that fits better. They are plpgsql because a function in SQL that can't be
--- inlined is parsed anew for each row. concat() takes what it is given to pieces only once, where a
--- chain of || would copy the text at each.
+-- function or an operator that fits better. What they write depends on no other setting either. They are
+-- plpgsql because a function in SQL that can't be inlined is parsed anew for each row. concat() takes
+-- what it is given to pieces only once, where a chain of || would copy the text at each.
 --
 -- Running this again replaces them and touches no table, so what they write for a row must not
 -- change: see sql/migrations/README.
@@ -48,11 +48,11 @@ begin
     ',"state":', coalesce(pg_catalog.to_json(new.state), 'null'),
     ',"locale":', pg_catalog.to_json(new.locale),
     -- RFC 3339, UTC, milliseconds
-    pg_catalog.to_char(pg_catalog.timezone('UTC', new.created_at),
-      '",\"created_at\":\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\""'),
-    pg_catalog.to_char(pg_catalog.timezone('UTC', new.updated_at),
-      '",\"updated_at\":\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\""'),
-    ',"billing_plan":');
+    ',"created_at":"',
+    pg_catalog.to_char(pg_catalog.timezone('UTC', new.created_at), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+    '","updated_at":"',
+    pg_catalog.to_char(pg_catalog.timezone('UTC', new.updated_at), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+    '","billing_plan":');
   new.document_services := pg_catalog.concat(
     ',"services":{"projects":', coalesce((new.usage operator(pg_catalog.->) 'projects')::pg_catalog.int8, 0),
     ',"containers":', coalesce((new.usage operator(pg_catalog.->) 'containers')::pg_catalog.int8, 0),

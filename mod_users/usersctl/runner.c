@@ -68,7 +68,8 @@ static const char *record(const users_runner *r, const char *name, const char *d
                         "insert into users.migration (name, digest) values ('%s', %s%s%s)"
                         " on conflict (name) do update"
                         " set digest = excluded.digest, applied_at = excluded.applied_at",
-                        name, digest ? "'\\x" : "", digest ? digest : "null", digest ? "'" : "");
+                        name, digest ? "decode('" : "", digest ? digest : "null",
+                        digest ? "', 'hex')" : "");
 }
 
 /* Attempts */

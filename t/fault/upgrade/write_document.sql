@@ -25,11 +25,11 @@ begin
     ',"state":', coalesce(pg_catalog.to_json(new.state), 'null'),
     ',"locale":', pg_catalog.to_json(new.locale),
     -- RFC 3339, UTC, milliseconds
-    pg_catalog.to_char(pg_catalog.timezone('UTC', new.created_at),
-      '",\"created_at\":\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\""'),
-    pg_catalog.to_char(pg_catalog.timezone('UTC', new.updated_at),
-      '",\"updated_at\":\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\""'),
-    ',"billing_plan":');
+    ',"created_at":"',
+    pg_catalog.to_char(pg_catalog.timezone('UTC', new.created_at), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+    '","updated_at":"',
+    pg_catalog.to_char(pg_catalog.timezone('UTC', new.updated_at), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+    '","billing_plan":');
   new.document_services := pg_catalog.concat(
     ',"services":{"projects":', coalesce((new.usage operator(pg_catalog.->) 'projects')::pg_catalog.int8, 0),
     ',"containers":', coalesce((new.usage operator(pg_catalog.->) 'containers')::pg_catalog.int8, 0),
