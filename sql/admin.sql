@@ -35,7 +35,7 @@ begin
   if p_user ~ '^[0-9]{1,18}$' then
     v_id := (select id from users.account where id = p_user::bigint);
   else
-    v_id := (select id from users.account where lower(email) = lower(p_user));
+    v_id := (select id from users.account where lower(email collate "C") = lower(p_user collate "C"));
   end if;
   if v_id is null and p_user is not null then
     raise no_data_found using message = format('there is no user %s', p_user);
@@ -200,11 +200,23 @@ declare
   v_user_id constant bigint := users_admin.user_id(p_user);
   v_scopes constant text[] := users_admin.scopes(p_scopes);
   v_unknown constant text := users_admin.unknown_scopes(v_scopes);
+  v_issued boolean;
+  v_constraint text;
 begin
   if v_unknown is not null then
     raise invalid_parameter_value using message = v_unknown;
   end if;
-  if users_api.issue_token(v_application_id, v_user_id, p_digest, v_scopes, users_admin.time_in(p_lifetime)) then
+  begin
+    v_issued := users_api.issue_token(v_application_id, v_user_id, p_digest, v_scopes, users_admin.time_in(p_lifetime));
+  exception when check_violation then
+    get stacked diagnostics v_constraint = constraint_name;
+    if v_constraint <> 'token_scopes_size' then
+      raise;
+    end if;
+    raise invalid_parameter_value using message =
+      'the scopes are too long for a token, which holds 100 words of 1500 characters in all';
+  end;
+  if v_issued then
     return query
       select encode(token.digest, 'hex'), p_client_id, token.user_id, array_to_string(token.scopes, ' '),
         date_trunc('second', token.expires_at)

@@ -230,7 +230,8 @@ begin
     faults := users.faults(p_fields,
       case when p_patch is not null then users.merged_labels(v_account.labels, p_patch) end);
     if exists (
-      select from users.account where lower(email) = lower(p_fields ->> 'email') and id <> p_user_id
+      select from users.account where lower(email collate "C") = lower((p_fields ->> 'email') collate "C")
+        and id <> p_user_id
     ) then
       faults := faults || users.fault('email', 'has already been taken');
     end if;
@@ -400,7 +401,7 @@ begin
       coalesce(p_fields ->> 'country', 'US'), p_fields ->> 'address1', p_fields ->> 'address2',
       p_fields ->> 'company_name', p_fields ->> 'phone', coalesce(p_fields ->> 'currency', p_default_currency), p_labels
     )
-    on conflict (lower(email)) do nothing -- but only after a concurrent holder has committed
+    on conflict (lower(email collate "C")) do nothing -- but only after a concurrent holder has committed
     returning a.* into v_account;
     if found then
       return v_account;
@@ -515,7 +516,7 @@ begin
         p_fields ->> 'provider_username', v_account.id)
       on conflict do nothing;
       if p_conflict and not found then
-        raise unique_violation using constraint = 'provider_account_pkey';
+        raise unique_violation using constraint = 'provider_account_name';
       end if;
       insert into users.credential (user_id, username, secret_digest)
       values (v_account.id, p_username, p_secret_digest)
@@ -528,7 +529,7 @@ begin
         when 'account_external_id' then -- taken since we looked
           outcome := 'invalid';
           faults := faults || users.fault('external_id', 'has already been taken');
-        when 'provider_account_pkey', 'credential_username_key' then
+        when 'provider_account_name', 'credential_username_key' then
           outcome := 'duplicate';
         else
           raise;

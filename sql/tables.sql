@@ -4,9 +4,13 @@
 --
 -- Foreign keys that cascade have an index on their columns. Those to reference data have
 -- none: its rows are hardly ever deleted, and each index would slow every registration.
+--
+-- Text that is in an index has the collation "C": no locale judges who is who, and no upgrade of ICU or
+-- the C library, by which an order of text changes, breaks the index. It has a limit, since an index holds
+-- 2704 octets a row.
 
 create table users.migration (
-  name text primary key,
+  name text collate "C" primary key,
   digest bytea check (octet_length(digest) = 32),
   applied_at timestamptz not null default now()
 );
@@ -24,19 +28,31 @@ insert into users.migration (name) values
   ('004-default-scopes'),
   ('008-change-nonce'),
   ('009-change-key'),
+  ('010-keys-check'),
+  ('011-account-email'),
+  ('012-functions-fold'),
+  ('013-provider-account-name'),
+  ('014-credential-username'),
+  ('015-account-external-id'),
+  ('016-idempotency-key'),
+  ('017-keys-collate'),
+  ('018-credential-hashed'),
+  ('019-keys-length'),
+  ('020-keys-length-valid'),
+  ('021-account-email-old'),
   ('functions');
 
 -- Reference data
 
 create table users.country (
-  code text primary key check (code ~ '^[A-Z]{2}$'),
+  code text collate "C" primary key check (code ~ '^[A-Z]{2}$'),
   name text not null
 );
 comment on table users.country is 'Countries that an account may be in.';
 comment on column users.country.code is 'ISO 3166-1 alpha-2';
 
 create table users.currency (
-  code text primary key check (code ~ '^[A-Z]{3}$'),
+  code text collate "C" primary key check (code ~ '^[A-Z]{3}$'),
   name text not null,
   symbol text not null,
   document text not null generated always as (
@@ -48,7 +64,7 @@ comment on column users.currency.symbol is
   'as people write it ($, €, ¥), so not unique; the code where Unicode CLDR has no narrow symbol';
 
 create table users.language (
-  code text primary key check (code ~ '^[a-z]{2}$'),
+  code text collate "C" primary key check (code ~ '^[a-z]{2}$'),
   name text not null
 );
 comment on table users.language is 'Languages that a locale may begin with.';
@@ -58,7 +74,7 @@ comment on column users.language.code is 'ISO 639-1';
 
 create table users.billing_plan (
   id integer primary key,
-  name text not null unique,
+  name text collate "C" not null unique constraint billing_plan_name_length check (char_length(name) <= 255),
   document text not null generated always as (
     '{"id":' || id::text || ',"name":' || users.json(name) || '}') stored
 );
@@ -68,13 +84,13 @@ insert into users.billing_plan (id, name) values (1, 'default');
 
 create table users.account_group (
   id integer primary key,
-  name text not null unique
+  name text collate "C" not null unique constraint account_group_name_length check (char_length(name) <= 255)
 );
 comment on table users.account_group is 'Groups of accounts with the same quotas; administrators choose the ids.';
 
 create table users.group_quota (
   group_id integer references users.account_group on update cascade on delete cascade,
-  kind text,
+  kind text collate "C" constraint group_quota_kind_length check (char_length(kind) <= 255),
   quota bigint not null check (quota >= 0),
   counter text,
   document_head text not null generated always as (users.json(kind) || ':{"current":') stored,
@@ -96,7 +112,8 @@ insert into users.group_quota (group_id, kind, quota, counter) values
 create table users.application (
   id bigint generated always as identity primary key,
   name text not null,
-  client_id text not null unique,
+  client_id text collate "C" not null unique
+    constraint application_client_id_length check (char_length(client_id) <= 255),
   secret_digest bytea not null check (octet_length(secret_digest) = 32),
   scopes text[] not null default '{}',
   created_at timestamptz not null default now(),
@@ -123,7 +140,7 @@ create table users.account (
   billing_plan_id integer not null default 1 references users.billing_plan,
   fname text not null,
   lname text not null,
-  email text not null,
+  email text not null constraint account_email_length check (char_length(email) <= 255),
   phone text,
   address1 text,
   address2 text,
@@ -145,7 +162,7 @@ create table users.account (
     jsonb_typeof(usage) = 'object'
     and not usage @? '$.* ? (@.type() != "number" || @ < 0 || @ != @.floor() || @ > 9223372036854775807)'),
   labels jsonb not null default '{}' check (jsonb_typeof(labels) = 'object'),
-  external_id text,
+  external_id text collate "C" constraint account_external_id_length check (char_length(external_id) <= 255),
   application_id bigint references users.application on delete set null,
   suspended_at timestamptz,
   -- the answer to GET, but for what stands in other tables: a trigger writes these
@@ -154,14 +171,15 @@ create table users.account (
   document_services text not null,
   constraint account_external_id unique (application_id, external_id)
 );
-create unique index account_email on users.account (lower(email));
+-- lower() as of this collation knows ASCII letters only.
+create unique index account_email_folded on users.account (lower(email collate "C"));
 -- Triggers fire in the order of their names: this one after an administrator's own, which may change a row.
 create trigger zz_document before insert or update on users.account
   for each row execute function users.write_document();
 comment on trigger zz_document on users.account is
   'writes what GET shows of the row; fires after other triggers, whose names must sort before its own';
 comment on table users.account is 'The users of the panel, one row each.';
-comment on column users.account.email is 'unique without regard to case';
+comment on column users.account.email is 'unique without regard to the case of ASCII letters';
 comment on column users.account.timezone is 'IANA time zone name';
 comment on column users.account.c_sftp_pass is 'enable password login over SFTP on new projects';
 comment on column users.account.vat is 'VAT identification number; set by administrators';
@@ -183,7 +201,7 @@ create table users.token (
   digest bytea check (octet_length(digest) = 32),
   application_id bigint not null references users.application on delete cascade,
   user_id bigint references users.account on delete cascade,
-  scopes text[] not null,
+  scopes text[] not null constraint token_scopes_size check (pg_column_size(scopes) <= 2600), -- of an index row's 2704 octets
   created_at timestamptz not null default now(),
   expires_at timestamptz,
   revoked_at timestamptz,
@@ -201,7 +219,8 @@ comment on column users.token.revoked_at is 'null: live';
 create table users.credential (
   id bigint generated always as identity primary key,
   user_id bigint not null references users.account on delete cascade,
-  username text not null unique,
+  username text collate "C" not null unique
+    constraint credential_username_length check (char_length(username) <= 255),
   secret_digest bytea check (octet_length(secret_digest) = 32),
   secret_hash text,
   created_at timestamptz not null default now(),
@@ -218,13 +237,19 @@ comment on column users.credential.secret_hash is
 comment on column users.credential.revoked_at is 'null: live';
 
 create table users.provider_account (
-  application_id bigint references users.application on delete cascade,
-  provider text,
-  provider_server text,
-  provider_username text,
-  user_id bigint not null references users.account on delete cascade,
-  primary key (application_id, provider, provider_server, provider_username)
+  application_id bigint not null references users.application on delete cascade,
+  provider text not null,
+  provider_server text not null,
+  provider_username text not null,
+  user_id bigint not null references users.account on delete cascade
 );
+-- The three together can be longer than an index row. The lengths tell them from others that make the same text;
+-- the cast, which is immutable as convert_to() is not, wants backslashes (92) doubled.
+create unique index provider_account_name on users.provider_account (application_id, sha256(replace(
+  octet_length(provider)::text || ' ' || octet_length(provider_server)::text || ' '
+  || provider || provider_server || provider_username, chr(92), chr(92) || chr(92))::bytea));
+-- Logical replication wants to name the rows that are deleted, and there is no primary key.
+alter table users.provider_account replica identity full;
 create index provider_account_user_id on users.provider_account (user_id);
 comment on table users.provider_account is
   'The account that was first registered for a user of a provider''s server (cPanel and the like).';
@@ -233,7 +258,7 @@ comment on column users.provider_account.provider_server is 'URL or unique name;
 
 create table users.idempotency (
   application_id bigint references users.application on delete cascade,
-  key text,
+  key text collate "C" constraint idempotency_key_length check (char_length(key) <= 255),
   payload_digest bytea not null,
   user_id bigint references users.account on delete cascade,
   credential_id bigint references users.credential on delete set null,

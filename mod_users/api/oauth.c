@@ -9,6 +9,10 @@
 
 #include <apr_strings.h>
 
+#define TOO_LONG                                                                                   \
+    "scope is too long (maximum is " APR_STRINGIFY(USERS_SCOPE_WORDS) " words of " APR_STRINGIFY(  \
+        USERS_SCOPE_LENGTH) " characters in all)"
+
 static int reply(request_rec *r, users_refusal refused)
 {
     return users_reply_refusal(r, NULL, refused);
@@ -98,6 +102,9 @@ static users_refusal judge_scope(request_rec *r, grant *asked)
         asked->scope = asked->password ? asked->owner.scopes : application->default_scopes;
     }
     asked->scope = users_scope_set(asked->scope, r->pool);
+    if (!users_scope_fits(asked->scope)) {
+        return users_oauth_refuse(HTTP_BAD_REQUEST, "invalid_scope", TOO_LONG);
+    }
     good = *asked->scope && users_scope_covers(held, asked->scope, r->pool) &&
            !(asked->password && (users_scope_contains(asked->scope, USERS_SCOPE_REGISTER) ||
                                  users_scope_contains(asked->scope, USERS_SCOPE_INTROSPECT)));

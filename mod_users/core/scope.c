@@ -39,6 +39,16 @@ const char *users_scope_set(const char *scopes, apr_pool_t *pool)
     return set;
 }
 
+bool users_scope_fits(const char *set)
+{
+    int words = 1;
+
+    for (const char *c = set; *c; c++) {
+        words += *c == ' ';
+    }
+    return words <= USERS_SCOPE_WORDS && strlen(set) <= USERS_SCOPE_LENGTH;
+}
+
 bool users_scope_contains(const char *scopes, const char *scope)
 {
     size_t length = strlen(scope);

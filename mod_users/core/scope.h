@@ -19,6 +19,12 @@ bool users_scope_is_valid(const char *scopes);
 /* Each word once, in the order of the first ones, with one space between them; "" for none. */
 const char *users_scope_set(const char *scopes, apr_pool_t *pool);
 
+#define USERS_SCOPE_WORDS  100
+#define USERS_SCOPE_LENGTH 1500 /* characters, the spaces between the words too */
+
+/* Is this set, as of users_scope_set(), within these limits? An index of the database holds it. */
+bool users_scope_fits(const char *set);
+
 /* Is scope one of the words of scopes? Whole words, case-sensitive; NULL holds none. */
 bool users_scope_contains(const char *scopes, const char *scope);
 

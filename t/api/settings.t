@@ -4,10 +4,8 @@
 use v5.36;
 use utf8;
 use Cwd            qw(abs_path);
-use Encode         qw(decode_utf8);
 use File::Basename qw(dirname);
 use Users::Test;
-use Users::Test::Process qw(slurp);
 use Users::Test::Usersctl;
 
 my $SOURCE = $ENV{USERS_SRCDIR} // abs_path(dirname(__FILE__) . '/../..');
@@ -207,16 +205,7 @@ my %last = @VALUES;
 set('installed', $_, $last{$_}) for sort keys %last;
 my ($status, undef, $error) = $usersctl->run(qw(--db installed --sql), "$SOURCE/sql", qw(database install));
 is $status, 0, 'an installation under all of them at once' or diag $error;
-$server->sql(slurp("$SOURCE/sql/demo.sql"), 'installed');
-$server->postgres->sql(
-    'installed', decode_utf8(slurp("$SOURCE/t/lib/Users/Test/fixture.sql")),
-    read_token     => READ_TOKEN,
-    update_token   => UPDATE_TOKEN,
-    full_token     => FULL_TOKEN,
-    register_token => REGISTER_TOKEN,
-    client_id      => CLIENT_ID,
-    client_secret  => CLIENT_SECRET,
-);
+$server->fill('installed');
 plant('installed');
 start('installed');
 is differences(outcome('installed'), $wanted), '', 'a run in it';

@@ -3,7 +3,6 @@
 
 use v5.36;
 use Cwd            qw(abs_path);
-use Encode         qw(decode_utf8);
 use File::Basename qw(dirname);
 use Users::Test::Fault;
 use Users::Test::Process qw(run slurp);
@@ -44,19 +43,10 @@ sub states ($name) {
     return { map { my ($script, $state) = split; ($script => $state) } @lines };
 }
 
-sub make_old ($name, $accounts) {
-    $server->sql("create database $name", 'postgres');
-    $server->sql(decode_utf8(slurp("$HERE/0.1.0.sql")), $name);
-    $server->postgres->sql($name, slurp("$SOURCE/sql/demo.sql"));
-    $server->postgres->sql(
-        $name, slurp("$SOURCE/t/lib/Users/Test/fixture.sql"),
-        read_token     => READ_TOKEN,
-        update_token   => UPDATE_TOKEN,
-        full_token     => FULL_TOKEN,
-        register_token => REGISTER_TOKEN,
-        client_id      => CLIENT_ID,
-        client_secret  => CLIENT_SECRET,
-    );
+sub make_old ($name, $accounts, $options = '') {
+    $server->sql("create database $name $options", 'postgres');
+    $server->postgres->run_file($name, "$HERE/0.1.0.sql");
+    $server->fill($name);
     $server->sql(<<~SQL, $name);
         insert into users.account (id, fname, lname, email, country, currency, locale)
         select id, 'Jane', 'Roe', 'jane' || id || '\@example.com', 'NL', 'EUR', 'nl'
@@ -72,11 +62,11 @@ sub catalog ($name) {
     return [split /\n/, $server->sql(<<~'SQL', $name)];
         with ours as (select oid, nspname from pg_namespace where nspname ~ '^users')
         select format('column %s.%s', relname, attname), concat_ws(' ', format_type(atttypid, atttypmod), attnotnull,
-          attgenerated, attidentity, pg_get_expr(adbin, adrelid), col_description(attrelid, attnum))
+          nullif(attcollation, 0)::regcollation, attgenerated, attidentity, pg_get_expr(adbin, adrelid), col_description(attrelid, attnum))
         from ours join pg_class on relnamespace = ours.oid join pg_attribute on attrelid = pg_class.oid
         left join pg_attrdef on adrelid = attrelid and adnum = attnum
         where attnum > 0 and not attisdropped
-        union all select format('%s.%s', nspname, relname), concat_ws(' ', relkind, relowner::regrole,
+        union all select format('%s.%s', nspname, relname), concat_ws(' ', relkind, relowner::regrole, relreplident,
           obj_description(pg_class.oid), case relkind when 'v' then translate(pg_get_viewdef(pg_class.oid), e'\n', ' ')
           when 'i' then pg_get_indexdef(pg_class.oid) end, array(select acl::text from unnest(relacl) acl order by 1))
         from ours join pg_class on relnamespace = ours.oid
@@ -120,7 +110,7 @@ subtest 'an installation' => sub {
     like $error, qr/\Qusersctl database upgrade/, '... names the command that upgrades';
 
     $server->sql('create database by_psql', 'postgres');
-    my $psql = sub { eval { $server->postgres->_psql('by_psql', {}, "$sql/install.sql") } };
+    my $psql = sub { eval { $server->postgres->run_file('by_psql', "$sql/install.sql") } };
     $psql->();
     $psql->();
     like $@, qr/usersctl --db by_psql database upgrade/, 'sql/install.sql names it, too';
@@ -239,6 +229,39 @@ subtest 'one that breaks off' => sub {
     is $server->sql("select to_regclass('users.half')", 'broken'), '', '... and nothing is left of it';
     unlink "$sql/migrations/900-broken.sql";
     is +(database('broken', 'upgrade'))[0], 0, 'mended, it goes on';
+};
+
+subtest 'what has to be mended by hand' => sub {
+    make_old('turkish', 10, "template template0 encoding utf8 locale 'C.UTF-8' locale_provider icu icu_locale 'tr'");
+    my $upgrade = sub ($pattern, $what) {
+        my ($status, undef, $error) = database('turkish', 'upgrade');
+        is $status, 3, "$what: no upgrade";
+        like $error, $pattern, '... and it says which';
+        is states('turkish')->{'011-account-email'}, 'pending', '... and begins with nothing';
+    };
+    $server->sql("update users.account set email = 'Info\@example.com' where id = 5;
+        update users.account set email = 'info\@example.com' where id = 7", 'turkish');
+    $upgrade->(qr/\Qinfo\E\@\Qexample.com (ids 5, 7). Give all of them but one another address\E/, 'accounts that are one now');
+    $server->sql("update users.account set email = 'other\@example.com' where id = 7", 'turkish');
+    $server->sql("insert into users.billing_plan (id, name) values (9, repeat('a long name ', 30))", 'turkish');
+    $upgrade->(qr/users\.billing_plan\.name has values of more than 255 characters: a long name a/, 'a name that is too long');
+    $server->sql('delete from users.billing_plan where id = 9', 'turkish');
+    $server->sql('create view public.mine as select user_id from users_api.account', 'turkish');
+    $upgrade->(qr/made of those of users_api: public\.mine\. Drop them/, 'a view over ours');
+    $server->sql('drop view public.mine; create role panel; grant select on users_api.account to panel with grant option;
+        grant select on users_api.credential to public', 'turkish');
+    my ($status, undef, $error) = database('turkish', 'upgrade');
+    is $status, 0, 'mended' or diag $error;
+    is $server->sql(<<~'SQL', 'turkish'), <<~'RIGHTS' =~ s/\n\z//r, 'rights to the views are kept';
+        select relname, grantee::regrole, privilege_type, is_grantable from pg_class, aclexplode(relacl)
+        where relnamespace = 'users_api'::regnamespace and relname in ('account', 'credential') and grantee <> relowner
+        order by 1, 2
+        SQL
+        account|mod_users|SELECT|f
+        account|panel|SELECT|t
+        credential|-|SELECT|f
+        credential|mod_users|SELECT|f
+        RIGHTS
 };
 
 subtest 'two at once' => sub {

@@ -1,6 +1,8 @@
 #include "core/scope.h"
 
 #include "unit.h"
+#include <apr_strings.h>
+#include <string.h>
 
 static void contains_whole_words_only(void **state)
 {
@@ -100,11 +102,28 @@ static void is_a_set(void **state)
     }
 }
 
+static void limits_a_set(void **state)
+{
+    char *long_word = apr_pcalloc(*state, USERS_SCOPE_LENGTH + 2);
+    const char *words = "1";
+    memset(long_word, 'a', USERS_SCOPE_LENGTH);
+    assert_true(users_scope_fits(long_word));
+    long_word[USERS_SCOPE_LENGTH] = 'a';
+    assert_false(users_scope_fits(long_word));
+    assert_true(users_scope_fits(""));
+    for (int i = 2; i <= USERS_SCOPE_WORDS; i++) {
+        words = apr_psprintf(*state, "%s %d", words, i);
+    }
+    assert_true(users_scope_fits(words));
+    assert_false(users_scope_fits(apr_pstrcat(*state, words, " x", NULL)));
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(contains_whole_words_only),
     cmocka_unit_test(covers_every_word),
     cmocka_unit_test(judges_the_form),
     cmocka_unit_test(is_a_set),
+    cmocka_unit_test(limits_a_set),
 };
 
 UNIT_MAIN(tests)

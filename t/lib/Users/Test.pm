@@ -26,7 +26,8 @@ for how long it takes: the time of day can be set meanwhile.
 makes a PostgreSQL cluster with the database C<users> and more of the same, each with the
 demo's account; its tokens are the constants C<READ_TOKEN> (user 1, profile_read),
 C<UPDATE_TOKEN> (user 1, profile_update), C<FULL_TOKEN> (user 1, both), C<REGISTER_TOKEN>,
-C<CLIENT_ID> and C<CLIENT_SECRET>.
+C<CLIENT_ID> and C<CLIENT_SECRET>. C<< $server->install($name, $options) >> makes one more, with options of
+C<create database>; C<< $server->fill($name) >> gives one that has the tables the same account and tokens.
 
     $server->start(
         modules  => ['headers'],                         # to load besides the necessary ones
@@ -165,16 +166,27 @@ sub new ($class, %option) {
     push @servers, $self;
     mkdir "$dir/htdocs";
     $self->postgres->create;
-    $self->postgres->install(
-        $_, "$SOURCE/sql",
+    $self->install($_) for 'users', @{ $option{databases} // [] };
+    return $self;
+}
+
+sub install ($self, $database, $options = '') {
+    $self->sql("create database $database $options", 'postgres');
+    $self->postgres->run_file($database, "$SOURCE/sql/install.sql");
+    $self->fill($database);
+}
+
+sub fill ($self, $database) {
+    $self->postgres->run_file($database, "$SOURCE/sql/demo.sql");
+    $self->postgres->run_file(
+        $database, "$SOURCE/t/lib/Users/Test/fixture.sql",
         read_token     => READ_TOKEN,
         update_token   => UPDATE_TOKEN,
         full_token     => FULL_TOKEN,
         register_token => REGISTER_TOKEN,
         client_id      => CLIENT_ID,
         client_secret  => CLIENT_SECRET,
-    ) for 'users', @{ $option{databases} // [] };
-    return $self;
+    );
 }
 
 sub dir      ($self) { "$self->{dir}" }

@@ -22,7 +22,8 @@ C<start>, C<stop> and C<restart> take a mode: smart, fast or immediate. C<kill> 
 the postmaster and waits until none of its processes is left. C<pid>, C<running>, C<dir> and
 C<log> tell about it.
 
-C<conninfo> is how the module connects to a database, C<sql> runs SQL in one as superuser.
+C<conninfo> is how the module connects to a database, C<sql> runs SQL in one as superuser, C<run_file> a
+file, with values for psql's variables.
 
 C<run_as> runs a script in a database with the rights of another role, and returns psql's exit status
 and standard error.
@@ -43,8 +44,6 @@ use v5.36;
 use Cwd            qw(abs_path);
 use File::Basename qw(dirname);
 use Users::Test::Process qw(run wait_until);
-
-my $FIXTURE = abs_path(dirname(__FILE__)) . '/fixture.sql';
 
 my ($BIN) = sort { ($b =~ m{/(\d+)/bin})[0] <=> ($a =~ m{/(\d+)/bin})[0] }
     glob '/usr/lib/postgresql/*/bin';
@@ -208,12 +207,9 @@ sub run_as ($self, $role, $database, $script) {
     return ($status, $error =~ s/^psql:\S+ //gmr);
 }
 
-# Make a database with the contract, the demo's account, and fixture.sql with these variables.
-sub install ($self, $database, $source, %tokens) {
-    $self->sql('postgres', "create database $database");
-    $self->_psql($database, {}, "$source/install.sql");
-    $self->_psql($database, {}, "$source/demo.sql");
-    $self->_psql($database, \%tokens, $FIXTURE);
+# Run a file of SQL as superuser.
+sub run_file ($self, $database, $path, %variables) {
+    return $self->_psql($database, \%variables, $path);
 }
 
 sub _psql ($self, $database, $variables, $script) {

@@ -1,0 +1,2 @@
+--! index users.account_email
+drop index concurrently if exists users.account_email;
