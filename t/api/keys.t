@@ -153,6 +153,12 @@ subtest 'what administrators write' => sub {
         ok eval { $server->sql(sprintf $written{$constraint}, $fits); 1 }, '... and what keeps it is stored' or diag $@;
     }
     is $server->sql(q(select count(*) from pg_constraint where conname ~ '_(length|size)$')), keys %written, 'these are all';
+    is $server->sql(<<~'SQL'), 'users.migration.name', 'every text in an index has a check, but for the names of our own files';
+        select distinct format('%s.%s', indrelid::regclass, attname) from pg_index
+        join pg_attribute on attrelid = indrelid and attnum = any (indkey) and atttypid = 'text'::regtype
+        where indrelid in (select oid from pg_class where relnamespace = 'users'::regnamespace)
+          and not exists (select from pg_constraint where conrelid = indrelid and contype = 'c' and attnum = any (conkey))
+        SQL
 };
 
 done_testing;

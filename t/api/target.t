@@ -313,6 +313,16 @@ subtest 'services and quotas count what the account has' => sub {
         'a "b\c'   => $member->(0,          0,   1),
     }, 'each kind, an added one too, is over where nothing is left';
 
+    my $store = sub ($value) { eval { $server->sql(qq(update users.account set usage = usage || '{"projects": $value, "volumes": $value}')); 1 } };
+    my %whole = ('3.0' => 3, '1e2' => 100, '0e5' => 0, '-0.0' => 0, '9223372036854775807.00' => '9223372036854775807');
+    for my $written (sort keys %whole) {
+        ok $store->($written), "the count $written is stored" or diag $@;
+        my $body = ask(GET => token => READ_TOKEN)->{body};
+        like $body, qr/"projects":$whole{$written},.*"volumes":\{"current":$whole{$written},/, "... and shown as $whole{$written}";
+    }
+    ok !$store->($_), "the count $_ is not stored" for qw(0.5 -1 1e-20 9223372036854775807.5 9223372036854775808 "1" null);
+    $store->(9_000_000_000);
+
     $server->sql(<<~'SQL');
         insert into users.account_group (id, name) values (2, 'other'), (3, 'unlimited');
         insert into users.group_quota (group_id, kind, quota) values (2, 'volumes', 9000000001);

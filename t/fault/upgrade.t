@@ -202,12 +202,16 @@ subtest 'an upgraded database is like a new one' => sub {
     run([qw(rm -r), $sql], $server->dir . '/rm');
     run([qw(cp -r), "$SOURCE/sql", $sql], $server->dir . '/cp');
     make_old('plain', 10);
+    $server->sql("insert into users.token (digest, application_id, scopes)
+        select sha256('old'), 1, string_to_array(repeat('register public ', 3000), ' ')", 'plain');
     my ($status, undef, $error) = database('plain', 'upgrade');
     is $status, 0, 'upgrade' or diag $error;
     my %kept = map { $_ => 1 } KEPT;
     is_deeply [grep { !$kept{ (split /\|/)[0] } } catalog('plain')->@*], catalog('fresh'),
         'the same tables, views, functions and rights';
     is reference('plain'), reference('fresh'), 'the same reference data';
+    is $server->sql(q(select scopes from users.token where digest = sha256('old')), 'plain'), '{register,public}',
+        'scopes that were repeated are a set';
     my $default = q(select array_to_string(default_scopes, ' ') from users_api.application where client_id = );
     is $server->sql("$default'@{[CLIENT_ID]}'", 'plain'), 'public register', 'an application keeps its default scopes';
     is $server->sql("$default'@{[CLIENT_ID]}'", 'fresh'), 'public', '... which a new one does not have';
