@@ -466,10 +466,28 @@ $$;
 comment on function users.replace_credential is
   'Give the account of an Idempotency-Key another credential in place of the last one, once; returns the account''s id.';
 
+create or replace function users.may_register(p_application_id bigint, p_token bytea, p_client text, p_username text)
+returns boolean
+language plpgsql stable
+as $$
+begin
+  if p_token is not null then
+    if exists (select from users_api.token where digest = p_token and application_id = p_application_id) then
+      return true;
+    end if;
+  elsif users.is_live(null, null, null, p_client) then
+    return true;
+  end if;
+  return exists (select from users.credential where username = p_username); -- it has been made already
+end
+$$;
+comment on function users.may_register is 'Does what let a registration in still do so? See users_api.register_account.';
+
 create or replace function users_api.register_account(
   p_application_id bigint, p_fields jsonb, p_request jsonb,
   p_default_currency text, p_default_locale text, p_host_name text, p_conflict boolean,
-  p_username text, p_secret_digest bytea, p_idempotency_key text, p_store boolean)
+  p_username text, p_secret_digest bytea, p_idempotency_key text, p_store boolean,
+  p_token bytea, p_client text)
 returns table (outcome text, faults jsonb, account json, labels jsonb)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -488,8 +506,12 @@ begin
       faults := faults || users.fault('external_id', 'has already been taken');
     end if;
   end if;
-  if not p_store then
+  if not users.may_register(p_application_id, p_token, p_client, p_username) then
+    outcome := 'ended';
+  elsif not p_store then
     outcome := 'invalid';
+  end if;
+  if outcome is not null then
     return next;
     return;
   end if;
@@ -565,7 +587,8 @@ begin
   return next;
 end
 $$;
-comment on function users_api.register_account is
+comment on function users_api.register_account(
+  bigint, jsonb, jsonb, text, text, text, boolean, text, bytea, text, boolean, bytea, text) is
   'Register an account for an application: account, provider_account and credential, or nothing. '
   'p_fields: the good ones of the request, normalised; p_request: the request itself, of which labels, user.labels '
   'and user.merge_labels count, null where it has none of them and p_idempotency_key is null; '
@@ -574,10 +597,95 @@ comment on function users_api.register_account is
   'p_conflict: a provider''s user that the application has registered before is a duplicate, and not another account; '
   'p_username, p_secret_digest: the new credential, the digest being SHA-256; the name is random, and with one that is '
   'known nothing is stored again: the outcome is that of the first time; p_idempotency_key: null for none; '
-  'p_store false: judge only, since the request is known to be faulty. '
-  'outcome: created; repeated (the account that this key made before, whose credential the new one replaces); duplicate, '
+  'p_store false: judge only, since the request is known to be faulty; '
+  'p_token (a digest), p_client (a client_id): what let the request in, one of them null. '
+  'outcome: ended (that does not let it in any more); created; repeated (the account that this key made before, whose credential the new one replaces); duplicate, '
   'key_reused, under_way (nothing is stored; see users.claim_key); invalid (nothing is stored; faults, which counts only '
   'here, is a list of {field, text} and may be empty).';
+
+-- As the module of 0.1.0 calls it.
+create or replace function users_api.register_account(
+  p_application_id bigint, p_fields jsonb, p_request jsonb,
+  p_default_currency text, p_default_locale text, p_host_name text, p_conflict boolean,
+  p_username text, p_secret_digest bytea, p_idempotency_key text, p_store boolean)
+returns table (outcome text, faults jsonb, account json, labels jsonb)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query select * from users_api.register_account(
+    p_application_id, p_fields, p_request, p_default_currency, p_default_locale, p_host_name, p_conflict,
+    p_username, p_secret_digest, p_idempotency_key, p_store, null::bytea, null::text);
+end
+$$;
+comment on function users_api.register_account(
+  bigint, jsonb, jsonb, text, text, text, boolean, text, bytea, text, boolean) is
+  'The same of before a registration asked again what had let it in.';
+
+create or replace function users_api.register_accounts(
+  p_application_ids bigint[], p_fields jsonb[], p_requests jsonb[], p_default_currencies text[],
+  p_default_locales text[], p_host_names text[], p_usernames text[], p_secret_digests bytea[],
+  p_tokens bytea[], p_clients text[])
+returns table (number bigint, account json, labels jsonb)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+  set lock_timeout = '100ms' -- whoever waits for another transaction goes alone
+as $$
+begin
+  return query
+  with asked as (
+    select r.*, nextval('users.account_id_seq') as id, -- by which what is stored is told apart
+      coalesce(r.fields ->> 'email', users.generated_email(r.fields ->> 'provider_username', r.host_name)) as email,
+      users.new_labels(r.fields, r.request) as labels
+    from unnest(p_application_ids, p_fields, p_requests, p_default_currencies, p_default_locales, p_host_names,
+        p_usernames, p_secret_digests, p_tokens, p_clients)
+      with ordinality as r (application_id, fields, request, default_currency, default_locale, host_name,
+        username, secret_digest, token, client, number)
+    where (r.token is null
+        or exists (select from users_api.token where digest = r.token and application_id = r.application_id))
+      and (r.client is null or users.is_live(null, null, null, r.client))
+      and (not r.fields ? 'country' or exists (select from users.country where code = r.fields ->> 'country'))
+      and (not r.fields ? 'currency' or exists (select from users.currency where code = r.fields ->> 'currency'))
+  ), made as (
+    insert into users.account as a (
+      id, application_id, fname, lname, email, locale, city, state, zip, c_sftp_pass,
+      country, address1, address2, company_name, phone, currency, labels
+    )
+    select c.id, c.application_id, c.fields ->> 'fname', c.fields ->> 'lname', c.email,
+      case when users.is_known_locale(c.fields ->> 'locale') then c.fields ->> 'locale' else c.default_locale end,
+      c.fields ->> 'city', c.fields ->> 'state', c.fields ->> 'zip', coalesce((c.fields -> 'c_sftp_pass')::boolean, false),
+      coalesce(c.fields ->> 'country', 'US'), c.fields ->> 'address1', c.fields ->> 'address2',
+      c.fields ->> 'company_name', c.fields ->> 'phone', coalesce(c.fields ->> 'currency', c.default_currency), c.labels
+    from asked as c
+    where octet_length(c.labels::text) <= 16384
+    order by lower(c.email collate "C") -- in one order for all, lest two wait for each other
+    on conflict (lower(email collate "C")) do nothing
+    returning a.*
+  ), paired as (
+    insert into users.provider_account (application_id, provider, provider_server, provider_username, user_id)
+    select c.application_id, c.fields ->> 'provider', c.fields ->> 'provider_server', c.fields ->> 'provider_username', c.id
+    from asked as c
+    join made using (id)
+    order by 1, 2, 3, 4 -- which is after all accounts, and in one order, too
+    on conflict do nothing
+  ), let_in as (
+    insert into users.credential (user_id, username, secret_digest)
+    select c.id, c.username, c.secret_digest
+    from asked as c
+    join made using (id)
+  )
+  select c.number,
+    (select row_to_json(shown) from (select made.id, made.fname, made.lname, made.email, made.locale, made.currency,
+      made.company_name, made.external_id) as shown),
+    made.labels
+  from asked as c
+  join made using (id);
+end
+$$;
+comment on function users_api.register_accounts is
+  'Register many accounts at once, as users_api.update_accounts changes them: the lists have an element for each '
+  'registration, whose meaning is that of users_api.register_account, and none has an Idempotency-Key, an external_id or '
+  'p_conflict. Returns the accounts that were made, by the number of their registration from 1 on. What is faulty, or '
+  'whose address is taken, is left out, and nothing is stored of it. It waits for no other transaction longer than '
+  '100 ms: then, and where a credential''s name is known, it fails as a whole.';
 
 -- Tokens
 

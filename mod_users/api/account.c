@@ -286,6 +286,7 @@ static users_registration begin_registration(request_rec *r, const users_admissi
     const users_settings *settings = users_settings_of(r->server);
     users_registration registration = {
         .application = admission->principal.application,
+        .proof = admission->principal.proof,
         .idempotency_key = admission->idempotency_key,
         .name = users_credential_generate(USERS_NAME_OCTETS, r->pool),
         .default_currency = settings->default_currency,
@@ -327,6 +328,9 @@ static int register_account(request_rec *r, const users_admission *admission)
         return reply_registered(r, admission, &change, registration.name, secret);
     case USERS_CHANGE_INVALID:
         return reply_faults(r, admission, faults, change.faults);
+    case USERS_CHANGE_ENDED:
+        return users_reply_refusal(r, &admission->accept,
+                                   users_authenticate_ended(r, &admission->principal));
     default:
         return users_reply_refusal(r, &admission->accept, refuse_registration(r, change.kind));
     }

@@ -1,3 +1,5 @@
+#include "db/accounts.h"
+
 #include "core/json.h"
 #include "db/changes.h"
 #include "db/result.h"
@@ -6,96 +8,82 @@
 #include <apr_general.h>
 #include <apr_strings.h>
 
-/*
- * One row: where nobody has the name it is another's, hashed if there is one, so that the answer
- * takes as long (see users_db_find_credential()).
- */
-#define FIND_CREDENTIAL(document)                                                                  \
-    "select c.user_id::bigint, a.suspended, c.secret_digest, "                                     \
-    " coalesce(c.secret_hash, d.secret_hash), " document " from (values ($1)) asked (username)"    \
-    " left join users_api.credential c on c.username = asked.username"                             \
-    " left join lateral ((select user_id, secret_hash from users_api.credential"                   \
-    " where secret_hash is not null and c.user_id is null order by username limit 1)"              \
-    " union all (select user_id, secret_hash from users_api.credential"                            \
-    " where c.user_id is null order by username limit 1) limit 1) d on true"                       \
-    " left join users_api.account a on a.user_id = coalesce(c.user_id, d.user_id)"
-static const users_statement find_credential = {USERS_FIND_CREDENTIAL, "find_credential",
-                                                FIND_CREDENTIAL("null"), 1, .reads = true};
-static const users_statement find_credential_account = {
-    USERS_FIND_CREDENTIAL_ACCOUNT, "find_credential_account", FIND_CREDENTIAL("a.document"), 1,
-    .reads = true};
+/* Parameters of update_account; the first ones are elements of update_accounts' lists. */
+enum {
+    UPDATE_USER,
+    UPDATE_FIELDS,
+    UPDATE_REQUEST,
+    UPDATE_IF_MATCH, /* tags, with a blank between them */
+    UPDATE_NONCE,
+    UPDATE_TOKEN,
+    UPDATE_CREDENTIAL,
+    UPDATE_CLIENT,
+    UPDATE_LISTS,
+    UPDATE_STORE = UPDATE_LISTS,
+    UPDATE_PARAMETERS
+};
 static const users_statement update_account = {
     USERS_UPDATE_ACCOUNT, "update_account",
     "select outcome, faults::text, document from users_api.update_account($1, $2, $3,"
     " string_to_array($4, ' '), $9, $5, $6, $7, $8)",
-    USERS_CHANGE_PARAMETERS, .reads = false};
+    UPDATE_PARAMETERS, .reads = false};
+static const users_changes_kind update_accounts = {
+    {USERS_UPDATE_ACCOUNTS, "update_accounts",
+     "select number::bigint, document from users_api.update_accounts($1::text[]::bigint[],"
+     " $2::text[]::jsonb[], $3::text[]::jsonb[], $4::text[], $5::uuid[], $6::bytea[], $7::text[],"
+     " $8::text[])",
+     UPDATE_LISTS, .optional = true},
+    {[UPDATE_USER] = USERS_TYPE_TEXT,
+     [UPDATE_FIELDS] = USERS_TYPE_TEXT,
+     [UPDATE_REQUEST] = USERS_TYPE_TEXT,
+     [UPDATE_IF_MATCH] = USERS_TYPE_TEXT,
+     [UPDATE_NONCE] = USERS_TYPE_UUID,
+     [UPDATE_TOKEN] = USERS_TYPE_BYTEA,
+     [UPDATE_CREDENTIAL] = USERS_TYPE_TEXT,
+     [UPDATE_CLIENT] = USERS_TYPE_TEXT}};
+
+/* The same of register_account. */
+enum {
+    REGISTER_APPLICATION,
+    REGISTER_FIELDS,
+    REGISTER_REQUEST,
+    REGISTER_CURRENCY,
+    REGISTER_LOCALE,
+    REGISTER_HOST,
+    REGISTER_NAME,
+    REGISTER_DIGEST,
+    REGISTER_TOKEN,
+    REGISTER_CLIENT,
+    REGISTER_LISTS,
+    REGISTER_CONFLICT = REGISTER_LISTS,
+    REGISTER_KEY,
+    REGISTER_STORE,
+    REGISTER_PARAMETERS
+};
 static const users_statement register_account = {
     USERS_REGISTER_ACCOUNT, "register_account",
     "select outcome, faults::text, account, labels::text"
-    " from users_api.register_account($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    11, .reads = false};
+    " from users_api.register_account($1, $2, $3, $4, $5, $6, $11, $7, $8, $12, $13, $9, $10)",
+    REGISTER_PARAMETERS, .reads = false};
+static const users_changes_kind register_accounts = {
+    {USERS_REGISTER_ACCOUNTS, "register_accounts",
+     "select number::bigint, account, labels::text from users_api.register_accounts("
+     "$1::text[]::bigint[], $2::text[]::jsonb[], $3::text[]::jsonb[], $4::text[], $5::text[],"
+     " $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::text[])",
+     REGISTER_LISTS, .optional = true},
+    {[REGISTER_APPLICATION] = USERS_TYPE_TEXT,
+     [REGISTER_FIELDS] = USERS_TYPE_TEXT,
+     [REGISTER_REQUEST] = USERS_TYPE_TEXT,
+     [REGISTER_CURRENCY] = USERS_TYPE_TEXT,
+     [REGISTER_LOCALE] = USERS_TYPE_TEXT,
+     [REGISTER_HOST] = USERS_TYPE_TEXT,
+     [REGISTER_NAME] = USERS_TYPE_TEXT,
+     [REGISTER_DIGEST] = USERS_TYPE_BYTEA,
+     [REGISTER_TOKEN] = USERS_TYPE_BYTEA,
+     [REGISTER_CLIENT] = USERS_TYPE_TEXT}};
 
 #define NONCE_LENGTH 16 /* octets: a UUID */
-
-/* API credentials */
-
-typedef struct {
-    const char *name;
-    bool with_document;
-    bool (*is_known)(void *context, const users_secret *secret);
-    void *context;
-    bool *found;
-    users_principal *principal;
-    users_secret *secret;
-} credential_look_up;
-
-static void decode_credential(const PGresult *result, const credential_look_up *l)
-{
-    *l->secret = (users_secret){.digest = users_digest_at(result, 0, 2),
-                                .hash = users_text_at(result, 0, 3)};
-    *l->found = !PQgetisnull(result, 0, 0);
-    if (*l->found) {
-        *l->principal = (users_principal){.user = users_int8_at(result, 0, 0),
-                                          .suspended = users_bool_at(result, 0, 1),
-                                          .document = users_text_at(result, 0, 4),
-                                          .document_length = (apr_size_t)PQgetlength(result, 0, 4)};
-    }
-}
-
-/* A users_look_up. */
-static users_db_status find_at(users_db_call *call, users_db *db, void *look_up, apr_int64_t *user)
-{
-    const credential_look_up *l = look_up;
-    users_parameter parameters[] = {{l->name, 0}};
-    PGresult *result;
-    users_db_status status =
-        users_run_for(call, db, l->with_document ? &find_credential_account : &find_credential,
-                      parameters, &result);
-
-    *l->found = false;
-    if (status == USERS_DB_OK && PQntuples(result) == 1) {
-        decode_credential(result, l);
-    }
-    *user = 0;
-    if (users_is_replica(db) && *l->found && l->is_known(l->context, l->secret)) {
-        *user = users_route_admitted(true, l->principal);
-    }
-    return status;
-}
-
-users_outcome users_db_find_credential(users_db_call *call, const char *name,
-                                       users_knowledge wanted,
-                                       bool (*is_known)(void *context, const users_secret *secret),
-                                       void *context, bool *found, users_principal *principal,
-                                       users_secret *secret)
-{
-    credential_look_up look_up = {
-        name, wanted != USERS_KNOW_OWNER, is_known, context, found, principal, secret};
-
-    return users_route_look_up(call, wanted, find_at, &look_up);
-}
-
-/* Changes */
+#define NO_DOCUMENT  "its document is missing, or not an object with members"
 
 /* What each function of the contract may answer. */
 static const struct {
@@ -114,6 +102,7 @@ static const struct {
     {&register_account, "duplicate", USERS_CHANGE_DUPLICATE},
     {&register_account, "key_reused", USERS_CHANGE_REUSED},
     {&register_account, "under_way", USERS_CHANGE_UNDER_WAY},
+    {&register_account, "ended", USERS_CHANGE_ENDED},
 };
 
 static apr_status_t release_json(void *json)
@@ -201,7 +190,7 @@ static users_db_status decode_change(users_db_call *call, const users_statement 
     change->document_length = (apr_size_t)PQgetlength(result, 0, 2);
     if (change->kind <= USERS_CHANGE_REPEATED &&
         !is_document(statement, change->document, change->document_length)) {
-        return broken(call, statement, "its document is missing, or not an object with members");
+        return broken(call, statement, NO_DOCUMENT);
     }
     return change->kind == USERS_CHANGE_INVALID
                ? read_faults(call, statement, users_text_at(result, 0, 1), stores, change)
@@ -242,38 +231,56 @@ static bool make_nonce(unsigned char nonce[NONCE_LENGTH])
     return true;
 }
 
-/* Does a change need none of what only a statement of its own can say or do? */
-static bool is_usual(const users_submission *wanted)
+void users_accounts_share(apr_pool_t *pool, users_db *db, int lanes)
 {
-    return wanted->store && (json_object_size(wanted->fields) || wanted->body) &&
-           !json_object_get(wanted->fields, "email");
+    if (lanes > 0) {
+        db->updates = users_changes_create(pool, db, &update_accounts, lanes);
+        db->registrations = users_changes_create(pool, db, &register_accounts, lanes);
+    }
 }
 
-/* Together with others where that may do, else alone, which says why it can't be. */
-static users_db_status update(users_db_call *call, const users_submission *wanted,
-                              const users_parameter *parameters, users_change *change)
-{
-    users_made made = {.rows = NULL};
-    users_db_status status =
-        is_usual(wanted) ? users_changes_make(call, parameters, &made) : USERS_DB_OK;
-    PGresult *result;
-    bool settled;
+/* A change, and what came of it. */
+typedef struct {
+    const users_statement *statement; /* which makes it alone */
+    const users_parameter *parameters;
+    users_made made;  /* with others; no rows: alone, then there is a result */
+    PGresult *result; /* (outcome, faults, document, ...) */
+    bool settled;     /* what came of it was not heard at once */
+} one_change;
 
-    if (made.rows) {
-        *change = (users_change){.kind = USERS_CHANGE_DONE,
-                                 .document = users_text_at(made.rows->result, made.row, 1),
-                                 .document_length =
-                                     (apr_size_t)PQgetlength(made.rows->result, made.row, 1)};
-        return USERS_DB_OK;
+/* together: NULL where only a statement of its own can do or say all that may be needed. */
+static users_db_status make(users_db_call *call, users_changes *together, one_change *one)
+{
+    users_db_status status = users_changes_make(call, together, one->parameters, &one->made);
+
+    if (one->made.rows) {
+        return status;
     }
     if (status == USERS_DB_LOST || status == USERS_DB_TIMEOUT) {
-        status = users_run_settle(call, &update_account, parameters, &result);
-    } else if (status == USERS_DB_OK) {
-        status = users_run_change(call, &update_account, parameters, &result, &settled);
+        one->settled = true;
+        return users_run_settle(call, one->statement, one->parameters, &one->result);
     }
-    return status == USERS_DB_OK
-               ? decode_change(call, &update_account, wanted->store, result, change)
-               : status;
+    return status == USERS_DB_OK ? users_run_change(call, one->statement, one->parameters,
+                                                    &one->result, &one->settled)
+                                 : status;
+}
+
+/* What it was found to be. stores: see users_submission. */
+static users_db_status decode(users_db_call *call, const one_change *one, bool stores,
+                              users_change *change)
+{
+    const users_made *made = &one->made;
+
+    if (!made->rows) {
+        return decode_change(call, one->statement, stores, one->result, change);
+    }
+    *change = (users_change){.kind = USERS_CHANGE_DONE,
+                             .document = users_text_at(made->rows->result, made->row, 1),
+                             .document_length =
+                                 (apr_size_t)PQgetlength(made->rows->result, made->row, 1)};
+    return is_document(one->statement, change->document, change->document_length)
+               ? USERS_DB_OK
+               : broken(call, one->statement, NO_DOCUMENT);
 }
 
 users_outcome users_db_update_account(users_db_call *call, const users_principal *owner,
@@ -283,58 +290,82 @@ users_outcome users_db_update_account(users_db_call *call, const users_principal
     unsigned char nonce[NONCE_LENGTH];
     const users_proof *proof = &owner->proof;
     const char *fields = users_json_text(wanted->fields, call->pool);
-    users_parameter parameters[USERS_CHANGE_PARAMETERS] = {
-        [USERS_CHANGE_USER] = {apr_psprintf(call->pool, "%" APR_INT64_T_FMT, owner->user), 0},
-        [USERS_CHANGE_FIELDS] = {fields, 0},
-        [USERS_CHANGE_REQUEST] = {wanted->body, 0},
-        [USERS_CHANGE_IF_MATCH] = {if_match ? list_of_tags(if_match, call->pool) : NULL, 0},
-        [USERS_CHANGE_NONCE] = {(const char *)nonce, NONCE_LENGTH},
-        [USERS_CHANGE_TOKEN] = {(const char *)proof->token, USERS_DIGEST_LENGTH},
-        [USERS_CHANGE_CREDENTIAL] = {proof->credential, 0},
-        [USERS_CHANGE_CLIENT] = {proof->client, 0},
-        [USERS_CHANGE_STORE] = {wanted->store ? "t" : "f", 0},
+    users_parameter parameters[UPDATE_PARAMETERS] = {
+        [UPDATE_USER] = {apr_psprintf(call->pool, "%" APR_INT64_T_FMT, owner->user), 0},
+        [UPDATE_FIELDS] = {fields, 0},
+        [UPDATE_REQUEST] = {wanted->body, 0},
+        [UPDATE_IF_MATCH] = {if_match ? list_of_tags(if_match, call->pool) : NULL, 0},
+        [UPDATE_NONCE] = {(const char *)nonce, NONCE_LENGTH},
+        [UPDATE_TOKEN] = {(const char *)proof->token, USERS_DIGEST_LENGTH},
+        [UPDATE_CREDENTIAL] = {proof->credential, 0},
+        [UPDATE_CLIENT] = {proof->client, 0},
+        [UPDATE_STORE] = {wanted->store ? "t" : "f", 0},
     };
+    /* an address that is taken would have all of a statement refused; the rest says nothing new */
+    bool shares = wanted->store && (json_object_size(wanted->fields) || wanted->body) &&
+                  !json_object_get(wanted->fields, "email");
+    one_change one = {.statement = &update_account, .parameters = parameters};
     users_db_status status;
 
-    if (!fields || !make_nonce(nonce)) {
+    if (!call->db || !fields || !make_nonce(nonce)) {
         return USERS_OUTCOME_FAILED;
     }
-    status = update(call, wanted, parameters, change);
+    status = make(call, shares ? call->db->updates : NULL, &one);
     users_route_note_change(call, owner->user);
+    if (status == USERS_DB_OK) {
+        status = decode(call, &one, wanted->store, change);
+    }
     return users_outcome_of_change(status);
+}
+
+static const char *labels_of(const one_change *one)
+{
+    const char *labels = one->made.rows ? users_text_at(one->made.rows->result, one->made.row, 2)
+                                        : users_text_at(one->result, 0, 3);
+
+    return labels ? labels : "{}";
 }
 
 users_outcome users_db_register_account(users_db_call *call, const users_registration *registration,
                                         const users_submission *wanted, users_change *change)
 {
-    const char *json = users_json_text(wanted->fields, call->pool);
-    users_parameter parameters[] = {
-        {apr_psprintf(call->pool, "%" APR_INT64_T_FMT, registration->application), 0},
-        {json, 0},
-        {wanted->body, 0},
-        {registration->default_currency, 0},
-        {registration->default_locale, 0},
-        {registration->host_name, 0},
-        {registration->refuses_duplicates ? "t" : "f", 0},
-        {registration->name, 0},
-        {(const char *)registration->digest, USERS_DIGEST_LENGTH},
-        {registration->idempotency_key, 0},
-        {wanted->store ? "t" : "f", 0},
+    const users_proof *proof = &registration->proof;
+    const char *fields = users_json_text(wanted->fields, call->pool);
+    users_parameter parameters[REGISTER_PARAMETERS] = {
+        [REGISTER_APPLICATION] = {apr_psprintf(call->pool, "%" APR_INT64_T_FMT,
+                                               registration->application),
+                                  0},
+        [REGISTER_FIELDS] = {fields, 0},
+        [REGISTER_REQUEST] = {wanted->body, 0},
+        [REGISTER_CURRENCY] = {registration->default_currency, 0},
+        [REGISTER_LOCALE] = {registration->default_locale, 0},
+        [REGISTER_HOST] = {registration->host_name, 0},
+        [REGISTER_NAME] = {registration->name, 0},
+        [REGISTER_DIGEST] = {(const char *)registration->digest, USERS_DIGEST_LENGTH},
+        [REGISTER_TOKEN] = {(const char *)proof->token, USERS_DIGEST_LENGTH},
+        [REGISTER_CLIENT] = {proof->client, 0},
+        [REGISTER_CONFLICT] = {registration->refuses_duplicates ? "t" : "f", 0},
+        [REGISTER_KEY] = {registration->idempotency_key, 0},
+        [REGISTER_STORE] = {wanted->store ? "t" : "f", 0},
     };
-    PGresult *result;
-    bool settled;
-    users_db_status status =
-        json ? users_run_change(call, &register_account, parameters, &result, &settled)
-             : USERS_DB_FAILED;
+    bool shares = wanted->store && !registration->idempotency_key &&
+                  !registration->refuses_duplicates &&
+                  !json_object_get(wanted->fields, "external_id");
+    one_change one = {.statement = &register_account, .parameters = parameters};
+    users_db_status status;
 
-    if (status == USERS_DB_OK) {
-        status = decode_change(call, &register_account, wanted->store, result, change);
+    if (!call->db || !fields) {
+        return USERS_OUTCOME_FAILED;
     }
-    if (status == USERS_DB_OK && settled && change->kind == USERS_CHANGE_UNDER_WAY) {
+    status = make(call, shares ? call->db->registrations : NULL, &one);
+    if (status == USERS_DB_OK) {
+        status = decode(call, &one, wanted->store, change);
+    }
+    if (status == USERS_DB_OK && one.settled && change->kind == USERS_CHANGE_UNDER_WAY) {
         status = USERS_DB_UNKNOWN; /* it is our own first try that has the idempotency key */
     }
     if (status == USERS_DB_OK) {
-        change->labels = PQgetisnull(result, 0, 3) ? "{}" : users_text_at(result, 0, 3);
+        change->labels = labels_of(&one);
     }
     return users_outcome_of_change(status);
 }

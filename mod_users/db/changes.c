@@ -7,18 +7,11 @@
 
 #define ABSENCE apr_time_from_sec(60) /* until the function is looked for again */
 
-static const users_statement update_accounts = {
-    USERS_UPDATE_ACCOUNTS, "update_accounts",
-    "select number::bigint, document from users_api.update_accounts($1::text[]::bigint[],"
-    " $2::text[]::jsonb[], $3::text[]::jsonb[], $4::text[], $5::uuid[], $6::bytea[], $7::text[],"
-    " $8::text[])",
-    USERS_CHANGE_LISTED, .optional = true};
-
-static const users_element_type types[USERS_CHANGE_LISTED] = {
-    [USERS_CHANGE_USER] = USERS_TYPE_TEXT,       [USERS_CHANGE_FIELDS] = USERS_TYPE_TEXT,
-    [USERS_CHANGE_REQUEST] = USERS_TYPE_TEXT,    [USERS_CHANGE_IF_MATCH] = USERS_TYPE_TEXT,
-    [USERS_CHANGE_NONCE] = USERS_TYPE_UUID,      [USERS_CHANGE_TOKEN] = USERS_TYPE_BYTEA,
-    [USERS_CHANGE_CREDENTIAL] = USERS_TYPE_TEXT, [USERS_CHANGE_CLIENT] = USERS_TYPE_TEXT,
+struct users_changes {
+    users_db *db;
+    const users_changes_kind *kind;
+    users_batcher *batcher;
+    apr_uint64_t due; /* users_now(): until then the contract is without the function */
 };
 
 typedef struct {
@@ -37,22 +30,25 @@ static const change_question *question_of(const users_waiter *waiter)
     return waiter->question;
 }
 
-static users_db_status run(users_db *db, users_waiter **waiters, int count, PGresult **result)
+static users_db_status run(users_changes *changes, users_waiter **waiters, int count,
+                           PGresult **result)
 {
-    users_parameter lists[USERS_CHANGE_LISTED];
-    users_parameter elements[USERS_BATCH_MAX];
+    const users_changes_kind *kind = changes->kind;
+    users_parameter lists[USERS_LISTS_MAX];
+    users_parameter elements[USERS_BATCH_MAX] = {{NULL, 0}};
     users_limits l = {.connection = waiters[0]->deadline, .end = question_of(waiters[0])->end};
 
     for (int i = 1; i < count; i++) {
         l.end = question_of(waiters[i])->end < l.end ? question_of(waiters[i])->end : l.end;
     }
-    for (int list = 0; list < USERS_CHANGE_LISTED; list++) {
+    for (int list = 0; list < kind->statement.parameters; list++) {
         for (int i = 0; i < count; i++) {
             elements[i] = question_of(waiters[i])->parameters[list];
         }
-        lists[list] = users_rows_list(question_of(waiters[0])->pool, types[list], elements, count);
+        lists[list] =
+            users_rows_list(question_of(waiters[0])->pool, kind->types[list], elements, count);
     }
-    return users_run(db, &update_accounts, lists, &l, result);
+    return users_run(changes->db, &kind->statement, lists, &l, result);
 }
 
 /*
@@ -64,7 +60,9 @@ static users_db_status status_of_each(users_db_status status, int count)
     bool another =
         status == USERS_DB_FAILED || status == USERS_DB_LATE || status == USERS_DB_CONFLICT;
 
-    return status == USERS_DB_ABSENT || (another && count > 1) ? USERS_DB_OK : status;
+    return status == USERS_DB_ABSENT || status == USERS_DB_DECLINED || (another && count > 1)
+               ? USERS_DB_OK
+               : status;
 }
 
 /* Give each waiter its row. Takes the result over. */
@@ -89,21 +87,23 @@ static users_db_status hand_out(PGresult *result, users_waiter **waiters, int co
     return failed ? USERS_DB_LOST : USERS_DB_OK; /* they were made, whether we can tell or not */
 }
 
-void users_changes_make_all(void *context, users_waiter **waiters, int count)
+/* A users_batch_query; context: the users_changes. */
+static void make_all(void *context, users_waiter **waiters, int count)
 {
-    users_db *db = context;
+    users_changes *changes = context;
     apr_time_t began = users_now();
     PGresult *result;
-    users_db_status status = run(db, waiters, count, &result);
+    users_db_status status = run(changes, waiters, count, &result);
 
-    users_log_at(&db->log, USERS_LOG_TRACE3, 0,
-                 "update_accounts for %d requests took %" APR_TIME_T_FMT " us: %s", count,
-                 users_now() - began, users_db_status_name(status));
+    users_log_at(&changes->db->log, USERS_LOG_TRACE3, 0,
+                 "%s for %d requests took %" APR_TIME_T_FMT " us: %s",
+                 changes->kind->statement.name, count, users_now() - began,
+                 users_db_status_name(status));
     for (int i = 0; i < count; i++) {
         *(change_answer *)waiters[i]->answer = (change_answer){.status = USERS_DB_OK};
     }
     if (status == USERS_DB_ABSENT) {
-        apr_atomic_set64(&db->updates_due, (apr_uint64_t)(users_now() + ABSENCE));
+        apr_atomic_set64(&changes->due, (apr_uint64_t)(users_now() + ABSENCE));
     }
     status =
         status == USERS_DB_OK ? hand_out(result, waiters, count) : status_of_each(status, count);
@@ -112,26 +112,36 @@ void users_changes_make_all(void *context, users_waiter **waiters, int count)
     }
 }
 
-users_db_status users_changes_make(users_db_call *call, const users_parameter *parameters,
-                                   users_made *made)
+users_changes *users_changes_create(apr_pool_t *pool, users_db *db, const users_changes_kind *kind,
+                                    int limit)
 {
-    users_db *db = call->db;
-    users_limits limits = users_limits_of(call, db);
+    users_changes *changes = apr_pcalloc(pool, sizeof(*changes));
+
+    changes->db = db;
+    changes->kind = kind;
+    changes->batcher = users_batcher_create(pool, limit, make_all, changes);
+    return changes->batcher ? changes : NULL;
+}
+
+users_db_status users_changes_make(users_db_call *call, users_changes *changes,
+                                   const users_parameter *parameters, users_made *made)
+{
+    users_limits limits = users_limits_of(call, call->db);
     change_question question = {parameters, call->pool, limits.end};
     change_answer answer = {.status = USERS_DB_BUSY};
     users_waiter waiter = {.question = &question, .answer = &answer, .deadline = limits.connection};
     bool answered;
 
     *made = (users_made){.rows = NULL};
-    if (!db || !db->updates || (apr_uint64_t)users_now() < apr_atomic_read64(&db->updates_due)) {
+    if (!changes || (apr_uint64_t)users_now() < apr_atomic_read64(&changes->due)) {
         return USERS_DB_OK;
     }
     users_log_at(&call->log, USERS_LOG_TRACE3, 0, "the change joins those under way");
     do { /* its deadline was perhaps another's, who had less time left */
-        answered = users_batch_join(db->updates, &waiter);
+        answered = users_batch_join(changes->batcher, &waiter);
     } while (answered && answer.status == USERS_DB_BUSY && users_now() < waiter.deadline);
     users_limits_spend(call, &limits);
-    users_run_count(db, answer.status);
+    users_run_count(call->db, answer.status);
     users_log_at(&call->log, USERS_LOG_TRACE2, 0, "the change was made with others: %s",
                  answer.made.rows ? "stored" : users_db_status_name(answer.status));
     *made = answer.made;

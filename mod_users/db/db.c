@@ -1,7 +1,7 @@
 #include "db/db.h"
 
+#include "db/accounts.h"
 #include "db/capacity.h"
-#include "db/changes.h"
 #include "db/route.h"
 #include "db/tokens.h"
 #include "db/trouble.h"
@@ -52,10 +52,7 @@ static users_db *open_one(apr_pool_t *pool, users_db_settings *settings, const u
     if (settings->read_lanes > 0) {
         db->tokens = users_batcher_create(pool, settings->read_lanes, users_tokens_find_all, db);
     }
-    if (settings->change_lanes > 0) {
-        db->updates =
-            users_batcher_create(pool, settings->change_lanes, users_changes_make_all, db);
-    }
+    users_accounts_share(pool, db, settings->change_lanes);
     return db->pool ? db : NULL;
 }
 

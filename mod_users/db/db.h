@@ -235,7 +235,8 @@ users_outcome users_db_update_account(users_db_call *call, const users_principal
                                       const apr_array_header_t *if_match, users_change *change);
 
 typedef struct {
-    apr_int64_t application;     /* for which the account is made */
+    apr_int64_t application; /* for which the account is made */
+    users_proof proof;
     const char *idempotency_key; /* NULL: none */
     const char *name;            /* of the API credentials; random: it is that of the change, too */
     unsigned char digest[USERS_DIGEST_LENGTH]; /* of their secret */

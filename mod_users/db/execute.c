@@ -19,6 +19,7 @@ static const char *const status_names[] = {
     [USERS_DB_CONFLICT] = "undone in favour of another",
     [USERS_DB_UNKNOWN] = "outcome unknown",
     [USERS_DB_ABSENT] = "no such function",
+    [USERS_DB_DECLINED] = "declined to wait",
     [USERS_DB_FAILED] = "error",
 };
 
@@ -33,10 +34,15 @@ static bool is_outdated(const char *state)
     return strcmp(state, "26000") == 0 || strcmp(state, "0A000") == 0;
 }
 
-/* The contract is one of an administrator's own, or of a version before. */
-static bool is_absent(const char *state)
+/*
+ * An optional function is not there, since the contract is an administrator's own or a version's
+ * before; or it waits for nobody else.
+ */
+static users_db_status status_of_optional(const char *state)
 {
-    return strcmp(state, "42883") == 0;
+    return strcmp(state, "42883") == 0   ? USERS_DB_ABSENT
+           : strcmp(state, "55P03") == 0 ? USERS_DB_DECLINED
+                                         : USERS_DB_OK;
 }
 
 /* The server is a standby, or an administrator lets nothing be changed. */
@@ -73,6 +79,9 @@ static users_db_status status_of(const users_connection *connection,
         strncmp(state, "57P0", 4) == 0) {
         return USERS_DB_LOST;
     }
+    if (statement->optional && status_of_optional(state) != USERS_DB_OK) {
+        return status_of_optional(state);
+    }
     if (is_late(state)) {
         users_trouble_late(connection->witness, statement, state);
         return USERS_DB_LATE;
@@ -85,9 +94,6 @@ static users_db_status status_of(const users_connection *connection,
     }
     if (is_outdated(state) && !connection->is_second) {
         return USERS_DB_OUTDATED;
-    }
-    if (is_absent(state) && statement->optional) {
-        return USERS_DB_ABSENT;
     }
     users_trouble_refused(connection->witness, statement, result, PQuser(connection->pg));
     return USERS_DB_FAILED;

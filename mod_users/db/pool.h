@@ -20,9 +20,10 @@ typedef enum {
     USERS_DB_OUTDATED,    /* the session has lost what was prepared: nothing was done */
     USERS_DB_LATE,        /* the server gave the statement up: nothing was done */
     USERS_DB_CONFLICT,    /* undone in favour of another transaction: it can be tried again */
-    USERS_DB_UNKNOWN, /* a change (run.h) that was made or not: that was not found out in time */
-    USERS_DB_ABSENT,  /* the contract lacks an optional function: nothing was done */
-    USERS_DB_FAILED   /* any other error: nothing was done, and it is in the log */
+    USERS_DB_UNKNOWN,  /* a change (run.h) that was made or not: that was not found out in time */
+    USERS_DB_ABSENT,   /* the contract lacks an optional function: nothing was done */
+    USERS_DB_DECLINED, /* the same function would have to wait: nothing was done */
+    USERS_DB_FAILED    /* any other error: nothing was done, and it is in the log */
 } users_db_status;
 
 typedef struct {

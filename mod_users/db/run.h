@@ -7,15 +7,16 @@
 #include "db/execute.h"
 
 typedef struct users_replica users_replica; /* route.c */
+typedef struct users_changes users_changes; /* changes.c */
 
 /* A primary, or a replica of one. */
 struct users_db {
     users_log log;    /* of the server, not of a request */
     const char *name; /* in the log */
     users_pool *pool;
-    users_batcher *tokens;    /* look-ups that share a query; NULL: each has its own */
-    users_batcher *updates;   /* changes that share a commit; NULL: each has its own */
-    apr_uint64_t updates_due; /* users_now(): until then the contract is without that */
+    users_batcher *tokens;        /* look-ups that share a query; NULL: each has its own */
+    users_changes *updates;       /* changes that share a commit; NULL: each has its own */
+    users_changes *registrations; /* the same */
     const users_db_settings *settings;
     users_replica *replica; /* NULL: there is none */
     users_db *primary;      /* of which this is the replica; NULL: it is none */

@@ -21,6 +21,7 @@ typedef enum {
     USERS_UPDATE_ACCOUNT,
     USERS_UPDATE_ACCOUNTS,
     USERS_REGISTER_ACCOUNT,
+    USERS_REGISTER_ACCOUNTS,
     USERS_ISSUE_TOKEN,
     USERS_REVOKE_TOKEN,
     USERS_LOG_FLUSHED,
@@ -31,7 +32,7 @@ typedef enum {
 
 _Static_assert(USERS_STATEMENTS <= 32, "an unsigned has no bit for every statement");
 
-#define USERS_PARAMETERS_MAX 11
+#define USERS_PARAMETERS_MAX 13
 
 /* Prepared on a connection when it first runs there, where db_prepare says so. */
 typedef struct {

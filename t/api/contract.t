@@ -94,10 +94,10 @@ subtest 'update_accounts' => sub {
         is_deeply [$answer->{status}, $answer->{json}{user}{city}], [200, 'Delft'], "it returns $what: the change is made";
         is $server->sql('select count(*) from users.change'), 1, '... once';
     }
-    $server->sql('drop function users_api.update_accounts, users_api.former');
+    $server->sql('drop function users_api.update_accounts, users_api.former, users_api.register_accounts');
 };
 
-# A contract may do without it: each change is then update_account's.
+# A contract may do without them: each change is then update_account's.
 subtest 'update_account' => sub {
     test_broken('update_account', \&patch,
         (map { [@$_, 'null::json'] } @faulty, @refusing),

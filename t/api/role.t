@@ -64,6 +64,8 @@ my @functions = (
     'users_api.introspect_token(bytea)',
     'users_api.issue_token(bigint,bigint,bytea,text[],timestamp with time zone)',
     'users_api.register_account(bigint,jsonb,jsonb,text,text,text,boolean,text,bytea,text,boolean)',
+    'users_api.register_account(bigint,jsonb,jsonb,text,text,text,boolean,text,bytea,text,boolean,bytea,text)',
+    'users_api.register_accounts(bigint[],jsonb[],jsonb[],text[],text[],text[],text[],bytea[],bytea[],text[])',
     'users_api.revoke_token(bigint,bytea)',
     'users_api.update_account(bigint,jsonb,jsonb,text[],boolean,uuid)',
     'users_api.update_account(bigint,jsonb,jsonb,text[],boolean,uuid,bytea,text,text)',

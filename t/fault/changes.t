@@ -36,7 +36,7 @@ $server->sql(<<~SQL);
       insert into users.made values (new.id, new.city);
       return new;
     end \$\$;
-    create trigger gate before update on users.account for each row execute function users.gate();
+    create trigger gate before insert or update on users.account for each row execute function users.gate();
     SQL
 
 sub start (%option) {
@@ -57,7 +57,7 @@ sub change ($id, $user, %option) {
 
 # How many changes each statement has taken so far.
 sub batches () {
-    return map { /update_accounts for ([0-9]+) requests/ ? $1 : () } $server->error_log;
+    return map { /(?:update|register)_accounts for ([0-9]+) requests/ ? $1 : () } $server->error_log;
 }
 
 sub hold ($name) { $session->sql("select pg_advisory_lock($gate{$name})") }
@@ -220,6 +220,86 @@ subtest 'a graceful restart' => sub {
     my $answers = together([map { change($_, 'Delft') } 1001 .. 1010], before => sub { $server->graceful });
     is_deeply statuses($answers), [(200) x 10], 'changes under way are made';
     is_deeply [map { made($_) } 1001 .. 1010], [(1) x 10], '... once';
+};
+
+sub registration ($name, %user) {
+    return [POST => '/api/users', token => REGISTER_TOKEN, json => { user => {
+        fname => 'Jane', lname => 'Roe', provider_server => 'server.example', provider_username => $name, %user } }];
+}
+
+# How many accounts there are of these names: with their pair, and with a credential.
+sub registered (@names) {
+    my $names = join ',', map { "'$_'" } @names;
+    return $server->sql(<<~SQL);
+        select count(distinct a.id) || ' ' || count(c.id)
+        from users.account as a
+        join users.credential as c on c.user_id = a.id and c.revoked_at is null
+        where exists (select from jsonb_each_text(a.labels -> 'cpanel') where value in ($names))
+        SQL
+}
+
+subtest 'registrations' => sub {
+    start();
+    $server->sql('delete from users.made');
+    my $together = sub (@registrations) {
+        hold('Wait');
+        my $leader = $server->begin(registration('leader' . rand, city => 'Wait')->@*);
+        $server->wait_for_locks(1);
+        my $come = $server->count_log(qr/needs register/);
+        my @connections = map { $server->begin(@$_) } @registrations;
+        wait_until(sub { $server->count_log(qr/needs register/) == $come + @registrations }, 'all to come');
+        let('Wait');
+        is $leader->answer->{status}, 201, 'who leads is served';
+        return [map { $_->answer } @connections];
+    };
+
+    my @names   = map { "user$_" } 1 .. 30;
+    my $before  = () = batches();
+    my $answers = $together->(map { registration($_, email => "$_\@new.example") } @names);
+    is_deeply statuses($answers), [(201) x 30], 'each account is made';
+    is_deeply [(batches())[$before .. $before + 1]], [1, 30], '... by one statement';
+    is registered(@names), '30 30', '... with a credential each';
+    is_deeply [map { $_->{json}{user}{email} } @$answers], [map { "$_\@new.example" } @names], '... and answered with its own';
+    my $api = $answers->[7]{json}{user}{api};
+    is $server->request(GET => '/api/users', basic => [@$api{qw(username password)}])->{json}{user}{email},
+        'user8@new.example', '... whose credentials are its own';
+
+    my @others = map { "other$_" } 1 .. 12;
+    $answers = $together->(
+        (map { registration($others[$_], email => 'One@new.example') } 0 .. 4),
+        registration($others[5], email => 'user1@new.example'),
+        registration($others[6], country => 'XX', currency => 'QQQ'),
+        registration($others[7], locale => 'xx', merge_labels => { a => 1 }),
+        registration($others[8], external_id => 'e1'),
+        registration($others[8], external_id => 'e1'),
+        registration($others[9], merge_labels => { a => 'x' x 16_500 }),
+        registration($others[10]),
+        registration($others[10]),
+    );
+    is_deeply statuses([@$answers[0 .. 7, 10 .. 12]]), [(201) x 6, 422, 201, 422, 201, 201], 'each is judged for itself';
+    is_deeply [sort map { $_->{status} } @$answers[8, 9]], [201, 422], '... one has the external_id';
+    is scalar(grep { lc $_->{json}{user}{email} eq 'one@new.example' } @$answers[0 .. 4]), 1, '... one has the address';
+    is_deeply [map { $_->{json}{user}{locale} } $answers->[7]], ['en'], '... an unknown locale is the default';
+    is registered(@others[0 .. 7, 10]), '9 9', '... and the rest stores nothing';
+
+    $other->sql(q(begin; update users.account set email = 'held@new.example' where id = 1050));
+    my $held = $server->begin(registration('held', email => 'HELD@new.example')->@*);
+    $server->wait_for_locks(1);
+    is $server->request(registration('free')->@*)->{status}, 201, 'an address that another transaction has holds up nobody else';
+    $other->sql('rollback');
+    is $held->answer->{json}{user}{email}, 'HELD@new.example', '... and who wants it waits';
+
+    $server->expect_log(qr/refused register_account.*: P0001 the trigger says no/);
+    $answers = $together->(map { registration("failing$_", city => $_ == 3 ? 'Fail' : 'Delft') } 1 .. 6);
+    is_deeply statuses($answers), [201, 201, 500, 201, 201, 201], 'a statement that fails: each is tried alone';
+
+    hold('Wait');
+    my @connections = map { $server->begin(registration("lost$_", city => 'Wait')->@*) } 1 .. 10;
+    $server->wait_for_locks(1);
+    kill_backends();
+    let('Wait');
+    is_deeply statuses([map { $_->answer } @connections]), [(201) x 10], 'a connection that dies: all are made';
+    is registered(map { "lost$_" } 1 .. 10), '10 10', '... once';
 };
 
 subtest 'UsersChangeLanes 0' => sub {

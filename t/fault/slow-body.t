@@ -2,6 +2,7 @@
 
 use v5.36;
 use IO::Select;
+use JSON::PP qw(encode_json);
 use Time::HiRes qw(sleep);
 use Users::Test::Fault;
 
@@ -41,6 +42,8 @@ subtest 'what ends while the body is on its way' => sub {
         select sha256(t.name::bytea), application.id, 9000, '{profile_read,profile_update}'
         from (values ('revoked', '@{[CLIENT_ID]}'), ('expired', '@{[CLIENT_ID]}'), ('of-gone', 'gone'), ('suspended', '@{[CLIENT_ID]}')) as t (name, client_id)
         join users.application using (client_id);
+        insert into users.token (digest, application_id, scopes) select sha256('register'), id, '{register}'
+        from users.application where client_id = 'gone';
         insert into users.credential (user_id, username, secret_digest) values (9000, 'name', sha256('secret'))
         SQL
     my @cases = (
@@ -49,14 +52,21 @@ subtest 'what ends while the body is on its way' => sub {
         ['one whose application is removed', { token => 'of-gone' }, 401, "update users.application set revoked_at = now() where client_id = 'gone'"],
         ['API credentials', { basic => ['name', 'secret'] }, 401, "update users.credential set revoked_at = now() where username = 'name'"],
         ['an account that is suspended', { token => 'suspended' }, 403, 'update users.account set suspended_at = now() where id = 9000'],
+        ['a token to register', { token => REGISTER_TOKEN }, 401,
+            "update users.token set revoked_at = now() where digest = sha256('@{[REGISTER_TOKEN]}')", POST],
+        ['one whose application is removed', { token => 'register' }, 401,
+            "update users.application set revoked_at = now() where client_id = 'gone'", POST],
     );
-    my $body = '{"user": {"city": "Gouda"}}';
+    my $accounts = $server->sql('select count(*) from users.account');
     for my $lanes (1, 0) {
         $server->start_child(vhost => "UsersChangeLanes $lanes", timeout => 5);
         for my $case (@cases) {
-            my ($what, $credential, $status, $end) = @$case;
+            my ($what, $credential, $status, $end, $method, undef, %option) = @$case;
+            $server->sql('update users.application set revoked_at = null');
+            $method //= 'PATCH';
+            my $body = encode_json($option{json} // { user => { city => 'Gouda' } });
             my $connection = $server->connect;
-            $connection->send(Users::Test::Client::compose(PATCH => '/api/users', %$credential, body => '', headers => [
+            $connection->send(Users::Test::Client::compose($method, '/api/users', %$credential, body => '', headers => [
                 'Content-Type' => 'application/json', 'Content-Length' => length $body, 'Expect' => '100-continue',
             ]));
             is $connection->answer->{status}, 100, "$what: let in";
@@ -65,11 +75,13 @@ subtest 'what ends while the body is on its way' => sub {
             $connection->send(substr $body, 5);
             my $answer = $connection->answer;
             is $answer->{status}, $status, "... and refused";
-            my $again = $server->request(PATCH => '/api/users', %$credential, json => { user => { city => 'Gouda' } });
+            my $again = $server->request($method, '/api/users', %$credential, body => $body,
+                headers => ['Content-Type' => 'application/json']);
             is_deeply [@$answer{qw(status body)}, $answer->{headers}{'www-authenticate'}],
                 [@$again{qw(status body)}, $again->{headers}{'www-authenticate'}], '... as it is from then on';
         }
         is $server->sql(q(select count(*) from users.account where city = 'Gouda' and id = 9000)), 0, 'nothing is stored';
+        is $server->sql('select count(*) from users.account'), $accounts, '... and no account made';
         $server->sql(<<~'SQL');
             update users.token set revoked_at = null, expires_at = null;
             update users.application set revoked_at = null;
