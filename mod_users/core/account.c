@@ -124,7 +124,7 @@ static bool is_omitted(const json_t *value, users_presence kind)
     if (json_is_null(value)) {
         return kind == NULL_OMITS || kind == BLANK_OMITS || kind == MISFIT_OMITS;
     }
-    return kind == BLANK_OMITS && users_is_blank(value);
+    return kind == BLANK_OMITS && users_is_unset(value);
 }
 
 /* Judge what a field is given, value: NULL where it is missing. False where memory ran out. */

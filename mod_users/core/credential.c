@@ -1,6 +1,6 @@
 #include "core/credential.h"
 
-#include "core/utf8.h"
+#include "core/unicode.h"
 
 #include <apr_cstr.h>
 #include <apr_encode.h>
@@ -39,7 +39,7 @@ static void read_pair(const char *encoded, users_credential *credential, apr_poo
         return;
     }
     name = apr_pstrmemdup(pool, pair, (apr_size_t)(colon - pair));
-    if (users_is_utf8(name)) {
+    if (users_is_utf8(users_span_of(name))) {
         credential->name = name;
         credential->secret = colon + 1;
     }

@@ -1,7 +1,7 @@
 #include "core/field.h"
 
 #include "core/domain.h"
-#include "core/text.h"
+#include "core/unicode.h"
 
 #include <apr_general.h>
 #include <string.h>
@@ -46,7 +46,7 @@ static bool is_control(const char *at)
     return first < ' ' || first == 0x7F || (first == 0xC2 && (unsigned char)at[1] < 0xA0);
 }
 
-bool users_is_blank(const json_t *value)
+bool users_is_unset(const json_t *value)
 {
     return json_is_null(value) ||
            (json_is_string(value) &&
@@ -142,7 +142,7 @@ json_t *users_read_email(const users_field *field, json_t *value, const char **f
     if (!text) {
         return NULL;
     }
-    if (users_is_blank(value)) {
+    if (users_is_unset(value)) {
         *fault = USERS_CANT_BE_BLANK;
     } else if (strlen(text) > EMAIL_LIMIT) {
         *fault = "is too long (maximum is " APR_STRINGIFY(EMAIL_LIMIT) " bytes)";

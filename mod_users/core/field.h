@@ -69,6 +69,6 @@ users_rule users_read_object;
 bool users_code_normalize(const users_field *field, const char *text, char code[USERS_CODE_LENGTH]);
 
 /* Is it null, or text without anything but white space? */
-bool users_is_blank(const json_t *value);
+bool users_is_unset(const json_t *value);
 
 #endif

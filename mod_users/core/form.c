@@ -1,6 +1,6 @@
 #include "core/form.h"
 
-#include "core/utf8.h"
+#include "core/unicode.h"
 
 #include <apr_escape.h>
 #include <apr_strings.h>
@@ -11,7 +11,7 @@ const char *users_form_decode(const char *text, apr_pool_t *pool)
 {
     const char *decoded = apr_punescape_url(pool, text, NULL, NULL, 1);
 
-    return decoded && users_is_utf8(decoded) ? decoded : NULL;
+    return decoded && users_is_utf8(users_span_of(decoded)) ? decoded : NULL;
 }
 
 static bool is_one_of(const char *name, const char *const *known)

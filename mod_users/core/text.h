@@ -17,9 +17,6 @@ users_span users_span_of(const char *text);
 /* The octets of the space that text begins with, or ends with; 0 where it does not. */
 typedef size_t users_space(users_span text, bool end);
 
-/* Unicode's White_Space, in UTF-8. */
-users_space users_white_space;
-
 /* Space and tab: OWS of RFC 9110 section 5.6.3. */
 users_space users_optional_white_space;
 

@@ -1,6 +1,7 @@
 #include "usersctl/arguments.h"
 
 #include "core/scope.h"
+#include "core/unicode.h"
 
 #include <apr_strings.h>
 #include <stdlib.h>
@@ -36,17 +37,12 @@ static bool is_printable(const char *text, unsigned char first)
     return true;
 }
 
-/* Not blank, of any script, on one line. PostgreSQL checks that it is UTF-8. */
+/* Something to be seen, in any script, on one line of UTF-8. */
 static bool is_name(const char *text)
 {
-    const char *c;
+    users_span span = users_span_of(text);
 
-    for (c = text; *c; c++) {
-        if ((unsigned char)*c < ' ' || *c == '\x7f') {
-            return false;
-        }
-    }
-    return has_length(text, 1, TEXT_MAX) && !holds_only(text, " ");
+    return has_length(text, 1, TEXT_MAX) && !users_has_control(span) && !users_is_blank(span);
 }
 
 static bool is_username(const char *text)

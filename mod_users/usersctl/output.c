@@ -1,5 +1,7 @@
 #include "usersctl/output.h"
 
+#include "core/unicode.h"
+
 #include <apr_errno.h>
 #include <apr_strings.h>
 #include <errno.h>
@@ -10,66 +12,69 @@
 
 #define HANDLE_LENGTH 12 /* digits of a digest that a table shows: 48 bits tell tokens apart */
 
-static int utf8(void)
-{
-    static int encoding = -1;
-
-    if (encoding < 0) {
-        encoding = pg_char_to_encoding("UTF8");
-    }
-    return encoding;
-}
-
 /*
  * Can a character do more to a terminal than stand there? Control characters, and those that
- * turn the order of the text around or are not to be seen. Bytes that are not UTF-8 too.
+ * turn the order of the text around or are not to be seen.
  */
-static bool is_harmful(const char *text, int length)
+static bool is_harmful(int32_t character)
 {
-    static const char ranges[][2][4] = {
-        {"\u200b", "\u200f"},
-        {"\u2028", "\u202e"}, /* NOLINT(misc-misleading-bidirectional): escapes mislead nobody */
-        {"\u2060", "\u206f"},
-        {"\ufeff", "\ufeff"},
-    };
-
-    if (length < PQmblen(text, utf8()) || PQdsplen(text, utf8()) < 0) {
-        return true;
-    }
-    for (int i = 1; i < length; i++) {
-        if ((text[i] & 0xc0) != 0x80) {
-            return true; /* a byte that begins another character */
-        }
-    }
-    for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {
-        if (length == 3 && memcmp(text, ranges[i][0], 3) >= 0 &&
-            memcmp(text, ranges[i][1], 3) <= 0) {
-            return true;
-        }
-    }
-    return false;
+    return users_is_control(character) || users_is_separator(character) ||
+           users_is_invisible(character);
 }
 
 /*
- * Write a text on one line, harmful bytes as \x1b; out NULL: only measure. Returns its width. That
- * it could not be written is told by users_output_finish().
+ * Write a text on one line, harmful octets and those that are not UTF-8 as \x1b; out NULL: only
+ * measure. Returns its width. That it could not be written is told by users_output_finish().
  */
 static int write_text(FILE *out, const char *text)
 {
+    users_span rest = users_span_of(text);
+    int32_t character;
     int width = 0;
 
-    while (*text) {
-        int length = PQmblenBounded(text, utf8());
-        bool harmful = is_harmful(text, length);
+    while (rest.length > 0) {
+        size_t length = users_character_at(rest, &character);
+        bool harmful = !length || is_harmful(character);
 
-        width += harmful ? 4 * length : PQdsplen(text, utf8());
-        for (; length > 0; length--, text++) {
+        length = length ? length : 1;
+        width += harmful ? 4 * (int)length : users_character_width(character);
+        for (; length > 0; length--, rest.start++, rest.length--) {
             if (out) {
-                (void)fprintf(out, harmful ? "\\x%02x" : "%c", (unsigned char)*text);
+                (void)fprintf(out, harmful ? "\\x%02x" : "%c", (unsigned char)*rest.start);
             }
         }
     }
     return width;
+}
+
+/* \u1234 (RFC 8259 section 7), of the characters beyond the first plane two of them. */
+static void write_escape(int32_t character)
+{
+    if (character > 0xFFFF) {
+        printf("\\u%04x\\u%04x", (unsigned)(0xD800 + ((character - 0x10000) >> 10)),
+               (unsigned)(0xDC00 + (character & 0x3FF)));
+    } else {
+        printf("\\u%04x", (unsigned)character);
+    }
+}
+
+/* Write JSON with its harmful characters escaped: those that can only be in a string. */
+static void write_json(users_span json)
+{
+    int32_t character;
+    size_t length;
+
+    for (; json.length > 0; json.start += length, json.length -= length) {
+        length = users_character_at(json, &character);
+        if (!length) {
+            length = 1;
+            write_escape(0xFFFD); /* the replacement character */
+        } else if (character >= ' ' && is_harmful(character)) {
+            write_escape(character);
+        } else {
+            printf("%.*s", (int)length, json.start);
+        }
+    }
 }
 
 users_exit users_output_complain(users_exit status, const char *format, ...)
@@ -172,19 +177,23 @@ void users_output_json_list(const PGresult *result, int rows)
 {
     putchar('[');
     for (int row = 0; row < rows; row++) {
-        printf("%s\n%s", row ? "," : "", PQgetvalue(result, row, 0));
+        puts(row ? "," : "");
+        write_json(users_span_of(PQgetvalue(result, row, 0)));
     }
     puts(rows ? "\n]" : "]");
 }
 
 void users_output_json(const PGresult *result, const char *name, const char *value)
 {
-    const char *object = PQgetvalue(result, 0, 0);
+    users_span object = users_span_of(PQgetvalue(result, 0, 0));
 
     if (name) {
-        printf("%.*s,\"%s\":\"%s\"}\n", (int)strlen(object) - 1, object, name, value);
+        object.length--; /* without its brace */
+        write_json(object);
+        printf(",\"%s\":\"%s\"}\n", name, value);
     } else {
-        puts(object);
+        write_json(object);
+        putchar('\n');
     }
 }
 

@@ -475,39 +475,53 @@ subtest 'hostile names do no harm, and wide ones keep the columns' => sub {
         insert into users.application (name, client_id, secret_digest)
         select name, 'hostile-' || place, sha256('secret')
         from unnest(array[E'\u001b[2Jgone\u0007', E'two\nlines', E'\u202Erevo\u200Bked',
-          E'\u0085next', '日本語', E'e\u0301té', '-']) with ordinality as hostile (name, place);
+          E'\u0085next', '日本語', E'e\u0301té', '-', E'\u009B\u007F2J', E'a\u061Cb\u00ADc\u180Ed\u2800',
+          E'tag\U000E0041\u2028']) with ordinality as hostile (name, place);
         SQL
     my ($status, $output, $error) = usersctl(qw(application list));
     is $error, '', 'no complaint';
     my @lines = split /\n/, $output, -1;
-    is @lines, 1 + 8 + 1, 'a line a row';
-    unlike $output, qr/[^\n\P{Cc}]|[\x{200b}-\x{200f}\x{2028}-\x{202e}]/,
-        'nothing that moves a terminal';
+    is @lines, 1 + 11 + 1, 'a line a row';
+    my $harmful = qr/[^\n\P{Cc}]|[\p{Cf}\p{Zl}\p{Zp}\p{DI}\x{2800}]/;
+    unlike $output, $harmful, 'nothing that moves a terminal';
     like $output, qr/\\x1b\[2Jgone\\x07 /,         'but an escape for it';
     like $output, qr/two\\x0alines /,              '... for a line break';
     like $output, qr/\\xe2\\x80\\xaerevo\\xe2\\x80\\x8bked /, '... for what turns the text around';
     like $output, qr/\\xc2\\x85next /,             '... for C1 controls';
     my $width = sub ($text) { $text =~ s/\p{M}//gr =~ s/\p{Ea=W}/xx/gr };
-    my %column = map { index($width->($_), /(hostile-\d|test-client)/ ? $1 : 'client_id') => 1 }
+    my %column = map { index($width->($_), /(hostile-\d+|test-client)/ ? $1 : 'client_id') => 1 }
         grep { $_ ne '' } @lines;
     is keys %column, 1, 'the columns are aligned' or diag $output;
 
     my @names = map { $_->{name} } told(qw(application list))->@*;
     is $names[1], "\e[2Jgone\a", 'JSON has them as they are';
+    is_deeply [@names[-3 .. -1]], ["\x{9b}\x{7f}2J", "a\x{61c}b\x{ad}c\x{180e}d\x{2800}", "tag\x{e0041}\x{2028}"],
+        '... all of them';
+    for my $arguments ([qw(application list)], [qw(application remove hostile-10)], [qw(application rotate hostile-8)]) {
+        ($status, $output, $error) = usersctl('--json', @$arguments);
+        unlike $output, $harmful, "... as escapes: @$arguments";
+    }
+    ($status, $output) = usersctl('--json', qw(application remove hostile-10));
+    like $output, qr/"tag\\udb40\\udc41\\u2028"/, '... which JSON knows';
+    for my $name ("\x{9b}2J", "a\x{85}b", "\x{200b}", "\x{3164} ") {
+        ($status, $output, $error) = usersctl(qw(application add), $name);
+        is $status, 2, 'a new name has none of these, and is to be seen';
+        like $error, qr/NAME ".*" must be 1 to 255 octets on one line, not blank/, '... which is told';
+    }
 
     ($status, $output, $error) = run([$PROGRAM, qw(user show), "\xc3\e[2J\x80"], "$dir/hostile");
     like $error, qr/USER "\\xc3\\x1b\[2J\\x80" must be/, 'a complaint escapes what is not UTF-8 too';
 };
 
 subtest 'lists have a limit, and say so' => sub {
-    my ($status, $output, $error) = usersctl(qw(application list --limit 8));
-    is_deeply [$status, scalar($output =~ tr/\n//), $error], [0, 9, ''], 'just enough';
-    ($status, $output, $error) = usersctl(qw(application list --limit 7));
-    is_deeply [$status, scalar($output =~ tr/\n//)], [0, 8], 'one less';
-    is $error, "usersctl: there are more than these 7: --limit shows more\n", '... it says so';
-    ($status, $output, $error) = usersctl(qw(--json application list --limit 7));
-    is @{ JSON::PP->new->decode($output) }, 7, 'in JSON too';
-    like $error, qr/more than these 7/, '... it says so';
+    my ($status, $output, $error) = usersctl(qw(application list --limit 11));
+    is_deeply [$status, scalar($output =~ tr/\n//), $error], [0, 12, ''], 'just enough';
+    ($status, $output, $error) = usersctl(qw(application list --limit 10));
+    is_deeply [$status, scalar($output =~ tr/\n//)], [0, 11], 'one less';
+    is $error, "usersctl: there are more than these 10: --limit shows more\n", '... it says so';
+    ($status, $output, $error) = usersctl(qw(--json application list --limit 10));
+    is @{ JSON::PP->new->decode($output) }, 10, 'in JSON too';
+    like $error, qr/more than these 10/, '... it says so';
     is_deeply told(qw(token list --application hostile-1)), [], 'an empty list in JSON';
     like((usersctl(qw(token list --application hostile-1)))[1], qr/\Adigest +client_id .*\n\z/,
         'and as a table');

@@ -412,8 +412,8 @@ static const char *const harmless[] = {
     "PQgetisnull", "PQgetlength", "PQgetvalue", "PQhost", "PQnfields", "PQntuples",
     "PQparameterStatus", "PQresultErrorField", "PQresultStatus", "PQserverVersion", "PQsocket",
     "PQstatus", "PQtransactionStatus", "PQuser", "json_array_get", "json_array_size", "json_equal",
-    "json_object_get", "json_object_iter*", "json_object_key_to_iter", "json_string_length",
-    "json_string_value", "EVP_sha256", "CRYPTO_memcmp",
+    "json_object_get", "json_object_iter*", "json_object_key_to_iter",
+    "json_string_length", "json_string_value", "EVP_sha256", "CRYPTO_memcmp",
     /* parses; what fails is told by PQgetResult */
     "PQisBusy",
     /* set a pointer, and how much is told */
@@ -421,7 +421,7 @@ static const char *const harmless[] = {
     /* of a message, which nobody misses */
     "PQcancel", "PQfreemem",
     /* characters */
-    "PQdsplen", "PQmblen", "PQmblenBounded", "pg_char_to_encoding", "strcasecmp", "strncasecmp",
+    "utf8proc_charwidth", "utf8proc_get_property", "utf8proc_iterate", "strcasecmp", "strncasecmp",
     "strchr", "strcmp", "strcspn", "strlen", "strncmp", "strpbrk", "strrchr", "strspn", "strstr",
     "strtol", "strtoll", "strtoul", "__isoc23_strto*", "strerror", "qsort", "mem*", "__mem*",
     "__ctype_*", "snprintf", "vsnprintf", "__snprintf_chk", "__vsnprintf_chk",

@@ -1,7 +1,7 @@
 /* Form bodies: what is read, encoded again, is the same set of parameters. */
 #include "core/form.h"
 
-#include "core/utf8.h"
+#include "core/unicode.h"
 
 #include "fuzz.h"
 
@@ -33,7 +33,8 @@ static void check_form(const char *bytes, size_t length, apr_pool_t *pool)
     for (apr_hash_index_t *at = apr_hash_first(pool, parameters); at; at = apr_hash_next(at)) {
         const char *name = apr_hash_this_key(at);
         const char *value = apr_hash_this_val(at);
-        FUZZ_CHECK(users_is_utf8(name) && users_is_utf8(value) && *value != '\0');
+        FUZZ_CHECK(users_is_utf8(users_span_of(name)) && users_is_utf8(users_span_of(value)) &&
+                   *value != '\0');
         written =
             apr_pstrcat(pool, written, "&", encoded(name, pool), "=", encoded(value, pool), NULL);
     }
