@@ -1,19 +1,14 @@
 #include "api/account.h"
 
+#include "api/draft.h"
 #include "auth/access.h"
 #include "auth/authenticate.h"
 #include "config/settings.h"
 #include "core/account.h"
-#include "core/request.h"
 #include "core/scope.h"
-#include "http/body.h"
 #include "http/reply.h"
 
 #include <apr_strings.h>
-#include <util_filter.h>
-
-#define ACCEPT_PATCH "application/json, application/merge-patch+json"
-#define ACCEPT_POST  "application/json"
 
 static int fail(request_rec *r, const users_admission *admission, users_outcome outcome)
 {
@@ -23,23 +18,6 @@ static int fail(request_rec *r, const users_admission *admission, users_outcome 
 static users_refusal refuse_stale(void)
 {
     return users_refuse(HTTP_PRECONDITION_FAILED, "the account is in another state");
-}
-
-static users_refusal judge_accept(const users_admission *admission)
-{
-    return admission->accept.acceptable
-               ? users_pass()
-               : users_refuse(HTTP_NOT_ACCEPTABLE,
-                              "only application/json and application/problem+json are served");
-}
-
-/* A version that we do not serve is one more fault of the request. */
-static void judge_version(request_rec *r, const users_accept *accept, apr_array_header_t *faults)
-{
-    if (!accept->version_served) {
-        apr_table_setn(r->headers_out, "API-Version-Supported", "false");
-        users_fault_add(faults, "api_version", "is not supported: 51 to 80 are", NULL);
-    }
 }
 
 /* RFC 9110 section 13.2.2, for a resource without a modification date. */
@@ -65,7 +43,7 @@ static const char *tag_of(request_rec *r, const users_principal *principal)
 /* What stands between a GET and its document, whose tag this is. */
 static users_refusal judge_show(request_rec *r, const users_admission *admission, const char *tag)
 {
-    users_refusal refused = judge_accept(admission);
+    users_refusal refused = users_judge_accept(admission);
 
     if (refused.status != OK) {
         return refused;
@@ -86,7 +64,7 @@ static int show(request_rec *r, const users_admission *admission)
     if (refused.status != OK) {
         return users_reply_refusal(r, &admission->accept, refused);
     }
-    judge_version(r, &admission->accept, faults);
+    users_judge_version(r, &admission->accept, faults);
     if (faults->nelts) {
         return users_reply_faults(r, &admission->accept, faults);
     }
@@ -94,78 +72,6 @@ static int show(request_rec *r, const users_admission *admission)
         return users_reply_empty(r, HTTP_NOT_MODIFIED, tag);
     }
     return users_reply_document(r, HTTP_OK, principal->document, principal->document_length, tag);
-}
-
-static users_refusal read_body(request_rec *r, bool patch, char **text, apr_size_t *length)
-{
-    if (!users_body_has_type(r, "application/json") &&
-        !(patch && users_body_has_type(r, "application/merge-patch+json"))) {
-        apr_table_setn(r->headers_out, patch ? "Accept-Patch" : "Accept-Post",
-                       patch ? ACCEPT_PATCH : ACCEPT_POST);
-        return users_refuse(HTTP_UNSUPPORTED_MEDIA_TYPE,
-                            "the request body must be application/json");
-    }
-    return users_body_read(r, text, length);
-}
-
-static apr_status_t release_json(void *json)
-{
-    json_decref(json);
-    return APR_SUCCESS;
-}
-
-/* faults: users_fault, of what is wrong with it. All of it lives as long as the request. */
-static users_refusal read_submission(request_rec *r, const users_admission *admission,
-                                     users_submission *wanted, apr_array_header_t **faults)
-{
-    bool patch = admission->operation == USERS_UPDATE;
-    const char *sentence = NULL;
-    apr_size_t length = 0;
-    char *text = NULL;
-    json_t *json = NULL;
-    json_t *fields;
-    users_refusal refused = judge_accept(admission);
-
-    *faults = apr_array_make(r->pool, 2, sizeof(users_fault));
-    if (refused.status == OK) {
-        refused = read_body(r, patch, &text, &length);
-    }
-    if (refused.status != OK) {
-        return refused;
-    }
-    json = users_request_parse(text, length, &sentence);
-    if (!json) {
-        return sentence ? users_refuse(HTTP_BAD_REQUEST, sentence)
-                        : users_refuse_outcome(r, USERS_OUTCOME_FAILED);
-    }
-    fields = users_account_read(json, patch ? USERS_ACCOUNT_UPDATE : USERS_ACCOUNT_CREATE,
-                                admission->prefer.strict, *faults);
-    apr_pool_cleanup_register(r->pool, fields, release_json, apr_pool_cleanup_null);
-    judge_version(r, &admission->accept, *faults);
-    *wanted = (users_submission){.fields = fields, .store = (*faults)->nelts == 0};
-    if (admission->idempotency_key || users_account_needs_body(json)) {
-        wanted->body = text;
-    }
-    json_decref(json);
-    return refused;
-}
-
-/* The faults that only the database could find join those that are known already. */
-static int reply_faults(request_rec *r, const users_admission *admission,
-                        apr_array_header_t *faults, const json_t *found)
-{
-    size_t i;
-    json_t *fault;
-
-    json_array_foreach(found, i, fault)
-    {
-        const char *field = json_string_value(json_object_get(fault, "field"));
-
-        users_fault_add(faults, field, json_string_value(json_object_get(fault, "text")),
-                        apr_pstrcat(r->pool, "/user/", field, NULL));
-    }
-    users_fault_sort(faults);
-    return users_reply_faults(r, &admission->accept, faults);
 }
 
 /* The preferences that were honoured (RFC 7240 section 3). */
@@ -217,11 +123,10 @@ static users_refusal judge_present(request_rec *r, const users_admission *admiss
 
 static int update(request_rec *r, const users_admission *admission)
 {
-    users_submission wanted;
-    apr_array_header_t *faults;
+    users_draft draft;
     users_change change;
     users_outcome outcome;
-    users_refusal refused = read_submission(r, admission, &wanted, &faults);
+    users_refusal refused = users_draft_read(r, admission, &draft);
 
     if (refused.status == OK) {
         refused = judge_present(r, admission);
@@ -229,7 +134,7 @@ static int update(request_rec *r, const users_admission *admission)
     if (refused.status != OK) {
         return users_reply_refusal(r, &admission->accept, refused);
     }
-    outcome = users_db_update_account(admission->call, &admission->principal, &wanted,
+    outcome = users_db_update_account(admission->call, &admission->principal, &draft.wanted,
                                       required_tags(admission), &change);
     if (outcome != USERS_OUTCOME_DONE) {
         return fail(r, admission, outcome);
@@ -246,7 +151,8 @@ static int update(request_rec *r, const users_admission *admission)
         return users_reply_refusal(r, &admission->accept,
                                    users_refuse(HTTP_FORBIDDEN, "the account is suspended"));
     default:
-        return reply_faults(r, admission, faults, change.faults);
+        users_draft_add_faults(&draft, change.faults);
+        return users_draft_reply(r, admission, &draft);
     }
 }
 
@@ -305,11 +211,10 @@ static int register_account(request_rec *r, const users_admission *admission)
 {
     const char *secret;
     users_registration registration;
-    users_submission wanted;
-    apr_array_header_t *faults;
+    users_draft draft;
     users_change change;
     users_outcome outcome;
-    users_refusal refused = read_submission(r, admission, &wanted, &faults);
+    users_refusal refused = users_draft_read(r, admission, &draft);
 
     if (refused.status != OK) {
         return users_reply_refusal(r, &admission->accept, refused);
@@ -318,7 +223,7 @@ static int register_account(request_rec *r, const users_admission *admission)
     if (!secret) {
         return fail(r, admission, USERS_OUTCOME_FAILED);
     }
-    outcome = users_db_register_account(admission->call, &registration, &wanted, &change);
+    outcome = users_db_register_account(admission->call, &registration, &draft.wanted, &change);
     if (outcome != USERS_OUTCOME_DONE) {
         return fail(r, admission, outcome);
     }
@@ -327,7 +232,8 @@ static int register_account(request_rec *r, const users_admission *admission)
     case USERS_CHANGE_REPEATED:
         return reply_registered(r, admission, &change, registration.name, secret);
     case USERS_CHANGE_INVALID:
-        return reply_faults(r, admission, faults, change.faults);
+        users_draft_add_faults(&draft, change.faults);
+        return users_draft_reply(r, admission, &draft);
     case USERS_CHANGE_ENDED:
         return users_reply_refusal(r, &admission->accept,
                                    users_authenticate_ended(r, &admission->principal));
@@ -352,6 +258,6 @@ int users_account_run(request_rec *r)
     case USERS_REGISTER:
         return register_account(r, admission);
     default:
-        return users_reply_options(r, users_access_allow(r), ACCEPT_PATCH, ACCEPT_POST);
+        return users_reply_options(r, users_access_allow(r), USERS_ACCEPT_PATCH, USERS_ACCEPT_POST);
     }
 }

@@ -1,7 +1,7 @@
 #include "config/check.h"
 
 #include "config/settings.h"
-#include "core/domain.h"
+#include "core/address.h"
 #include "db/db.h"
 
 #include <ap_listen.h>

@@ -3,7 +3,7 @@
 #include "config/password.h"
 #include "config/settings.h"
 #include "core/account.h"
-#include "core/domain.h"
+#include "core/address.h"
 #include "core/duration.h"
 #include "db/db.h"
 #include "http/urls.h"

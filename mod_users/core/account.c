@@ -10,9 +10,10 @@
 #define REQUIRED     USERS_FIELD_REQUIRED
 #define OPTIONAL     USERS_FIELD_OPTIONAL
 #define NULL_CLEARS  USERS_FIELD_NULL_CLEARS
-#define NULL_OMITS   USERS_FIELD_NULL_OMITS
+#define BLANK_NULLS  USERS_FIELD_BLANK_NULLS
 #define BLANK_OMITS  USERS_FIELD_BLANK_OMITS
 #define MISFIT_OMITS USERS_FIELD_MISFIT_OMITS
+#define EMPTY_OMITS  USERS_FIELD_EMPTY_OMITS
 
 #define UNKNOWN_FIELD "is not a known field"
 
@@ -27,24 +28,24 @@ static const users_field fields[] = {
     {"email", users_read_email, BLANK_OMITS, OPTIONAL, 0, {NULL}, NULL},
     {"locale", users_read_code, MISFIT_OMITS, OPTIONAL, 0, /* ISO 639-1, ISO 3166-1 */
      {"aa", "aa-AA"}, "is not a known locale"},
-    {"city", users_read_text, NULL_CLEARS, NULL_CLEARS, 0, {NULL}, NULL},
-    {"state", users_read_text, NULL_CLEARS, NULL_CLEARS, 0, {NULL}, NULL},
-    {"zip", users_read_text, NULL_CLEARS, NULL_CLEARS, 0, {NULL}, NULL},
-    {"c_sftp_pass", users_read_boolean, NULL_OMITS, OPTIONAL, 0, {NULL}, NULL},
-    {"country", users_read_code, NULL_OMITS, OPTIONAL, 0, /* ISO 3166-1 alpha-2 */
+    {"city", users_read_text, BLANK_OMITS, NULL_CLEARS, 0, {NULL}, NULL},
+    {"state", users_read_text, BLANK_OMITS, NULL_CLEARS, 0, {NULL}, NULL},
+    {"zip", users_read_text, BLANK_OMITS, NULL_CLEARS, 0, {NULL}, NULL},
+    {"c_sftp_pass", users_read_boolean, BLANK_OMITS, OPTIONAL, 0, {NULL}, NULL},
+    {"country", users_read_code, BLANK_OMITS, OPTIONAL, 0, /* ISO 3166-1 alpha-2 */
      {"AA"}, "is not a known country"},
-    {"address1", users_read_text, NULL_CLEARS, NULL_CLEARS, 0, {NULL}, NULL},
-    {"address2", users_read_text, NULL_CLEARS, NULL_CLEARS, 0, {NULL}, NULL},
-    {"company_name", users_read_text, NULL_CLEARS, NULL_CLEARS, 0, {NULL}, NULL},
-    {"phone", users_read_text, NULL_CLEARS, NULL_CLEARS, 0, {NULL}, NULL},
-    {"currency", users_read_code_or_object, NULL_OMITS, OPTIONAL, 0, /* ISO 4217 */
+    {"address1", users_read_text, BLANK_OMITS, NULL_CLEARS, 0, {NULL}, NULL},
+    {"address2", users_read_text, BLANK_OMITS, NULL_CLEARS, 0, {NULL}, NULL},
+    {"company_name", users_read_text, BLANK_OMITS, NULL_CLEARS, 0, {NULL}, NULL},
+    {"phone", users_read_text, BLANK_OMITS, NULL_CLEARS, 0, {NULL}, NULL},
+    {"currency", users_read_code, BLANK_OMITS, OPTIONAL, USERS_FIELD_OBJECT, /* ISO 4217 */
      {"AAA"}, "is not a known currency"},
-    {"merge_labels", users_read_object, OPTIONAL, OPTIONAL, USERS_FIELD_IN_BODY, {NULL}, NULL},
-    {"provider", users_read_provider, REQUIRED, UNKNOWN, USERS_FIELD_TOP_LEVEL, {NULL}, NULL},
+    {"merge_labels", users_read_object, EMPTY_OMITS, EMPTY_OMITS, USERS_FIELD_IN_BODY, {NULL}, NULL},
+    {"provider", users_read_provider, BLANK_NULLS, UNKNOWN, USERS_FIELD_TOP_LEVEL, {NULL}, NULL},
     {"provider_server", users_read_name, REQUIRED, UNKNOWN, USERS_FIELD_TOP_LEVEL, {NULL}, NULL},
     {"provider_username", users_read_name, REQUIRED, UNKNOWN, USERS_FIELD_TOP_LEVEL, {NULL}, NULL},
     {"external_id", users_read_text, BLANK_OMITS, READ_ONLY, 0, {NULL}, NULL},
-    {"labels", users_read_object, OPTIONAL, UNKNOWN, USERS_FIELD_TOP_LEVEL | USERS_FIELD_IN_BODY,
+    {"labels", users_read_object, EMPTY_OMITS, UNKNOWN, USERS_FIELD_TOP_LEVEL | USERS_FIELD_IN_BODY,
      {NULL}, NULL},
     {"id", NULL, READ_ONLY, READ_ONLY, 0, {NULL}, NULL},
     {"timezone", NULL, READ_ONLY, READ_ONLY, 0, {NULL}, NULL},
@@ -116,15 +117,35 @@ static void add_fault(const reading *r, const char *parent, const char *name, co
                     apr_pstrcat(pool, parent, "/", reference_token(name, pool), NULL));
 }
 
+static users_presence kind_of(const users_field *f, users_account_purpose purpose)
+{
+    return purpose == USERS_ACCOUNT_CREATE ? f->create : f->update;
+}
+
+/* Is a member as good as missing? */
 static bool is_omitted(const json_t *value, users_presence kind)
 {
-    if (!value) {
-        return kind != REQUIRED;
+    switch (kind) {
+    case BLANK_NULLS:
+    case BLANK_OMITS:
+    case MISFIT_OMITS:
+        return !value || users_is_unset(value);
+    case EMPTY_OMITS:
+        return !value || json_is_null(value) ||
+               (json_is_array(value) && json_array_size(value) == 0);
+    default:
+        return !value;
     }
-    if (json_is_null(value)) {
-        return kind == NULL_OMITS || kind == BLANK_OMITS || kind == MISFIT_OMITS;
-    }
-    return kind == BLANK_OMITS && users_is_unset(value);
+}
+
+/* The member that sets a field, in an object; NULL where that leaves it out. */
+static json_t *member_of(const json_t *object, const users_field *f, users_presence kind)
+{
+    json_t *value = json_object_get(object, f->name);
+    json_t *code = f->options & USERS_FIELD_OBJECT ? json_object_get(value, "code") : NULL;
+
+    value = code ? code : value;
+    return is_omitted(value, kind) ? NULL : value;
 }
 
 /* Judge what a field is given, value: NULL where it is missing. False where memory ran out. */
@@ -134,15 +155,15 @@ static bool judge(const reading *r, const users_field *f, users_presence kind, j
     const char *fault = NULL;
     json_t *good;
 
-    if (is_omitted(value, kind)) {
+    if (!value && kind != REQUIRED && kind != BLANK_NULLS) {
         return true;
     }
     if (json_is_null(value) && kind == NULL_CLEARS) {
         return json_object_set(r->result, f->name, value) == 0;
     }
-    good = f->read(f, value ? value : json_null(), &fault);
+    good = f->read(f, value ? value : json_null(), r->strict, &fault);
     if (fault) {
-        if (kind != MISFIT_OMITS || !json_is_string(value)) {
+        if (kind != MISFIT_OMITS || fault != f->fault) {
             add_fault(r, parent, f->name, fault);
         }
         return true;
@@ -157,9 +178,9 @@ static bool judge(const reading *r, const users_field *f, users_presence kind, j
 /* Find and judge the members that set a field. False where memory ran out. */
 static bool read_field(const reading *r, const users_field *f)
 {
-    users_presence kind = r->purpose == USERS_ACCOUNT_CREATE ? f->create : f->update;
-    json_t *inner = json_object_get(r->user, f->name);
-    json_t *outer = f->options & USERS_FIELD_TOP_LEVEL ? json_object_get(r->body, f->name) : NULL;
+    users_presence kind = kind_of(f, r->purpose);
+    json_t *inner = member_of(r->user, f, kind);
+    json_t *outer = f->options & USERS_FIELD_TOP_LEVEL ? member_of(r->body, f, kind) : NULL;
 
     if (kind == UNKNOWN || kind == READ_ONLY) {
         if (r->strict && inner) {
@@ -213,13 +234,17 @@ json_t *users_account_read(json_t *body, users_account_purpose purpose, bool str
     return r.result;
 }
 
-bool users_account_needs_body(const json_t *body)
+bool users_account_needs_body(const json_t *body, users_account_purpose purpose)
 {
     const json_t *user = json_object_get(body, "user");
 
     for (size_t i = 0; i < FIELD_COUNT; i++) {
-        if (fields[i].options & USERS_FIELD_IN_BODY &&
-            (json_object_get(user, fields[i].name) || json_object_get(body, fields[i].name))) {
+        const users_field *f = &fields[i];
+        users_presence kind = kind_of(f, purpose);
+
+        if (f->options & USERS_FIELD_IN_BODY && kind != UNKNOWN &&
+            (member_of(user, f, kind) ||
+             (f->options & USERS_FIELD_TOP_LEVEL && member_of(body, f, kind)))) {
             return true;
         }
     }

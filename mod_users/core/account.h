@@ -23,14 +23,14 @@ typedef enum { USERS_ACCOUNT_CREATE, USERS_ACCOUNT_UPDATE } users_account_purpos
  * Judge what a request body (users_request_parse's) wants to set, all of it at once.
  *
  * Returns a new object (the caller's reference) with those fields that the client named and
- * that are good, normalised: names trimmed, codes in their case, a currency as its code,
- * null where the client clears. Labels stay in the body: the database reads them from
+ * that are good, normalised: names and addresses trimmed, codes in their case, a currency as its
+ * code, null where the client clears. Labels stay in the body: the database reads them from
  * there, since their numbers may have more digits than a C double. NULL where
  * memory ran out.
  *
  * body: also read at its top level for provider, provider_server, provider_username
  * and labels when creating. strict: unknown and read-only members of "user" are faults (RFC 7240
- * handling=strict), otherwise they are ignored.
+ * handling=strict), otherwise they are ignored; and so are integers for texts and booleans.
  * faults: users_fault appended in the order of the fields, in memory of the array's pool.
  */
 json_t *users_account_read(json_t *body, users_account_purpose purpose, bool strict,
@@ -46,7 +46,7 @@ bool users_account_is_code(const char *name, const char *text);
  * Has the body (users_request_parse's) a member that the database reads from there? Else the fields
  * of users_account_read() are all that it needs.
  */
-bool users_account_needs_body(const json_t *body);
+bool users_account_needs_body(const json_t *body, users_account_purpose purpose);
 
 /* Append a fault of a field, in memory of the array's pool; field and text are copied. */
 void users_fault_add(apr_array_header_t *faults, const char *field, const char *text,

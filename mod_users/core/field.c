@@ -1,14 +1,20 @@
 #include "core/field.h"
 
-#include "core/domain.h"
+#include "core/address.h"
 #include "core/unicode.h"
 
 #include <apr_general.h>
+#include <apr_strings.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TEXT_LIMIT  255 /* characters (code points) */
 #define EMAIL_LIMIT 254 /* octets: what RFC 5321 leaves of a path of 256 */
 
+/* No longer text becomes an address in Normalisation Form C, which takes time by the square. */
+#define UNNORMALIZED_LIMIT 1270 /* octets: five times as many */
+
+#define EMAIL_TOO_LONG   "is too long (maximum is " APR_STRINGIFY(EMAIL_LIMIT) " bytes)"
 #define DEFAULT_PROVIDER "cpanel"
 
 /* Characters: ASCII only, whatever the locale of the process. */
@@ -38,25 +44,25 @@ static size_t characters(users_span text) /* of UTF-8: every octet but the conti
     return count;
 }
 
-/* C0, DEL; C1, which UTF-8 begins with C2 */
-static bool is_control(const char *at)
-{
-    unsigned char first = (unsigned char)at[0];
-
-    return first < ' ' || first == 0x7F || (first == 0xC2 && (unsigned char)at[1] < 0xA0);
-}
-
 bool users_is_unset(const json_t *value)
 {
     return json_is_null(value) ||
-           (json_is_string(value) &&
-            !users_trim(users_span_of(json_string_value(value)), users_white_space).length);
+           (json_is_string(value) && users_is_blank(users_span_of(json_string_value(value))));
 }
 
 /* Text */
 
-static const char *string_of(const json_t *value, const char **fault)
+#define INTEGER_LENGTH 24 /* of a 64-bit integer in decimal, its NUL included */
+
+/* The text of a value, which is the value's or in number. */
+static const char *text_of(const json_t *value, bool strict, char number[INTEGER_LENGTH],
+                           const char **fault)
 {
+    if (json_is_integer(value) && !strict) {
+        apr_snprintf(number, INTEGER_LENGTH, "%" APR_INT64_T_FMT,
+                     (apr_int64_t)json_integer_value(value));
+        return number;
+    }
     if (!json_is_string(value)) {
         *fault = json_is_null(value) ? USERS_CANT_BE_BLANK : "must be a string";
         return NULL;
@@ -64,36 +70,45 @@ static const char *string_of(const json_t *value, const char **fault)
     return json_string_value(value);
 }
 
-static json_t *limited(users_span text, const char **fault)
+static json_t *judge_text(users_span text, const char **fault)
 {
-    if (characters(text) > TEXT_LIMIT) {
+    if (users_has_control(text)) {
+        *fault = "can't have control characters";
+    } else if (characters(text) > TEXT_LIMIT) {
         *fault = "is too long (maximum is " APR_STRINGIFY(TEXT_LIMIT) " characters)";
+    } else {
+        return json_stringn(text.start, text.length);
+    }
+    return NULL;
+}
+
+json_t *users_read_text(const users_field *field, json_t *value, bool strict, const char **fault)
+{
+    char number[INTEGER_LENGTH];
+    const char *text = text_of(value, strict, number, fault);
+
+    (void)field;
+    return text ? judge_text(users_span_of(text), fault) : NULL;
+}
+
+json_t *users_read_name(const users_field *field, json_t *value, bool strict, const char **fault)
+{
+    char number[INTEGER_LENGTH];
+    const char *text = text_of(value, strict, number, fault);
+
+    (void)field;
+    if (!text) {
         return NULL;
     }
-    return json_stringn(text.start, text.length);
-}
-
-json_t *users_read_text(const users_field *field, json_t *value, const char **fault)
-{
-    const char *text = string_of(value, fault);
-
-    (void)field;
-    return text ? limited(users_span_of(text), fault) : NULL;
-}
-
-json_t *users_read_name(const users_field *field, json_t *value, const char **fault)
-{
-    const char *text = string_of(value, fault);
-    users_span name = users_trim(users_span_of(text), users_white_space);
-
-    (void)field;
-    if (text && !name.length) {
+    if (users_is_blank(users_span_of(text))) {
         *fault = USERS_CANT_BE_BLANK;
+        return NULL;
     }
-    return name.length ? limited(name, fault) : NULL;
+    return judge_text(users_trim(users_span_of(text), users_white_space), fault);
 }
 
-json_t *users_read_provider(const users_field *field, json_t *value, const char **fault)
+json_t *users_read_provider(const users_field *field, json_t *value, bool strict,
+                            const char **fault)
 {
     char lowered[TEXT_LIMIT * 4 + 1]; /* a character has at most 4 octets */
     json_t *name = NULL;
@@ -102,7 +117,7 @@ json_t *users_read_provider(const users_field *field, json_t *value, const char 
     if (json_is_null(value)) {
         return json_string(DEFAULT_PROVIDER);
     }
-    name = users_read_name(field, value, fault);
+    name = users_read_name(field, value, strict, fault);
     if (!name) {
         return NULL;
     }
@@ -114,55 +129,66 @@ json_t *users_read_provider(const users_field *field, json_t *value, const char 
     return json_stringn(lowered, length);
 }
 
-/* Email addresses */
-
-static bool has_space_or_control(const char *text)
+/* text: in Normalisation Form C */
+static json_t *judge_email(const char *text, const char **fault)
 {
-    for (users_span rest = users_span_of(text); rest.length > 0; rest.start++, rest.length--) {
-        if (is_control(rest.start) || users_white_space(rest, false) > 0) {
-            return true;
-        }
+    if (strlen(text) > EMAIL_LIMIT) {
+        *fault = EMAIL_TOO_LONG;
+    } else if (!users_is_address(text)) {
+        *fault = "is invalid";
+    } else {
+        return json_string(text);
     }
-    return false;
+    return NULL;
 }
 
-static bool is_email(const char *text)
+json_t *users_read_email(const users_field *field, json_t *value, bool strict, const char **fault)
 {
-    const char *at = strchr(text, '@');
-
-    return at && at != text && !strchr(at + 1, '@') && users_is_domain(at + 1) &&
-           !has_space_or_control(text);
-}
-
-json_t *users_read_email(const users_field *field, json_t *value, const char **fault)
-{
-    const char *text = string_of(value, fault);
+    char number[INTEGER_LENGTH];
+    const char *text = text_of(value, strict, number, fault);
+    json_t *email = NULL;
+    users_span trimmed;
+    char *normal;
 
     (void)field;
     if (!text) {
         return NULL;
     }
-    if (users_is_unset(value)) {
+    trimmed = users_trim(users_span_of(text), users_white_space);
+    if (users_is_blank(trimmed)) {
         *fault = USERS_CANT_BE_BLANK;
-    } else if (strlen(text) > EMAIL_LIMIT) {
-        *fault = "is too long (maximum is " APR_STRINGIFY(EMAIL_LIMIT) " bytes)";
-    } else if (!is_email(text)) {
-        *fault = "is invalid";
+    } else if (trimmed.length > UNNORMALIZED_LIMIT) {
+        *fault = EMAIL_TOO_LONG;
     } else {
-        return json_incref(value);
+        normal = users_normalize(trimmed);
+        email = normal ? judge_email(normal, fault) : NULL;
+        free(normal);
     }
-    return NULL;
+    return email;
 }
 
 /* Codes */
 
+/* Put c into the form's case. NUL: it is not what the form has there. */
+static char fit(char c, char form)
+{
+    switch (form) {
+    case 'a':
+        return (char)(is_letter(c) ? lower(c) : '\0');
+    case 'A':
+        return (char)(is_letter(c) ? upper(c) : '\0');
+    default:
+        return (char)(c == form ? c : '\0');
+    }
+}
+
 static bool fits(const char *text, const char *form, char *code)
 {
     for (; *form; form++, text++, code++) {
-        if (is_letter(*form) ? !is_letter(*text) : *text != *form) {
+        *code = fit(*text, *form);
+        if (!*code) {
             return false;
         }
-        *code = (char)(*form == 'a' ? lower(*text) : upper(*text));
     }
     *code = '\0';
     return !*text;
@@ -170,14 +196,19 @@ static bool fits(const char *text, const char *form, char *code)
 
 bool users_code_normalize(const users_field *field, const char *text, char code[USERS_CODE_LENGTH])
 {
-    return fits(text, field->forms[0], code) ||
-           (field->forms[1] && fits(text, field->forms[1], code));
+    for (size_t i = 0; i < USERS_CODE_FORMS && field->forms[i]; i++) {
+        if (fits(text, field->forms[i], code)) {
+            return true;
+        }
+    }
+    return false;
 }
 
-json_t *users_read_code(const users_field *field, json_t *value, const char **fault)
+json_t *users_read_code(const users_field *field, json_t *value, bool strict, const char **fault)
 {
-    const char *text = string_of(value, fault);
+    char number[INTEGER_LENGTH];
     char code[USERS_CODE_LENGTH];
+    const char *text = text_of(value, strict, number, fault);
 
     if (!text) {
         return NULL;
@@ -189,32 +220,45 @@ json_t *users_read_code(const users_field *field, json_t *value, const char **fa
     return json_string(code);
 }
 
-json_t *users_read_code_or_object(const users_field *field, json_t *value, const char **fault)
-{
-    json_t *code = json_is_object(value) ? json_object_get(value, "code") : value;
-
-    if (json_is_object(value) && !json_is_string(code)) {
-        *fault = field->fault;
-        return NULL;
-    }
-    return users_read_code(field, code, fault);
-}
-
 /* Other types */
 
-json_t *users_read_boolean(const users_field *field, json_t *value, const char **fault)
+/* -1: it is none */
+static int boolean_of(const json_t *value)
 {
+    static const char *const names[] = {"0", "false", "1", "true"};
+    const char *text = json_string_value(value);
+
+    if (json_is_integer(value) && json_integer_value(value) >= 0 &&
+        json_integer_value(value) <= 1) {
+        return (int)json_integer_value(value);
+    }
+    for (int i = 0; text && i < 4; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return i / 2;
+        }
+    }
+    return -1;
+}
+
+json_t *users_read_boolean(const users_field *field, json_t *value, bool strict, const char **fault)
+{
+    int boolean = strict ? -1 : boolean_of(value);
+
     (void)field;
-    if (!json_is_boolean(value)) {
+    if (json_is_boolean(value)) {
+        return json_incref(value);
+    }
+    if (boolean < 0) {
         *fault = json_is_null(value) ? USERS_CANT_BE_BLANK : "must be a boolean";
         return NULL;
     }
-    return json_incref(value);
+    return json_boolean(boolean);
 }
 
-json_t *users_read_object(const users_field *field, json_t *value, const char **fault)
+json_t *users_read_object(const users_field *field, json_t *value, bool strict, const char **fault)
 {
     (void)field;
+    (void)strict;
     if (!json_is_object(value)) {
         *fault = "must be an object";
         return NULL;

@@ -11,14 +11,17 @@
 #define USERS_CANT_BE_BLANK "can't be blank"
 
 #define USERS_CODE_LENGTH 6 /* of the longest code, its NUL included */
+#define USERS_CODE_FORMS  2
 
 typedef struct users_field users_field;
 
 /*
  * Judge a value. Returns a new reference to its normal form; NULL where the value is bad, and
- * *fault says why, or, with *fault as it was, where memory ran out.
+ * *fault says why, or, with *fault as it was, where memory ran out. strict: a value of another type
+ * is bad. Else an integer is taken for a text, and 0, 1 and their names for a boolean.
  */
-typedef json_t *users_rule(const users_field *field, json_t *value, const char **fault);
+typedef json_t *users_rule(const users_field *field, json_t *value, bool strict,
+                           const char **fault);
 
 /* What becomes of a field in an operation. */
 typedef enum {
@@ -27,14 +30,16 @@ typedef enum {
     USERS_FIELD_REQUIRED,     /* the rule judges null, and what is missing as null */
     USERS_FIELD_OPTIONAL,     /* the rule judges null */
     USERS_FIELD_NULL_CLEARS,  /* null goes to the database */
-    USERS_FIELD_NULL_OMITS,   /* null is as good as missing */
-    USERS_FIELD_BLANK_OMITS,  /* null and a blank string are */
-    USERS_FIELD_MISFIT_OMITS, /* null and a string that breaks the rule are */
+    USERS_FIELD_BLANK_NULLS,  /* the rule judges null, and what is missing or blank as null */
+    USERS_FIELD_BLANK_OMITS,  /* null and a blank text are as good as missing */
+    USERS_FIELD_MISFIT_OMITS, /* the same, and a text that has none of the forms */
+    USERS_FIELD_EMPTY_OMITS,  /* null and an empty list are */
 } users_presence;
 
 enum {
     USERS_FIELD_TOP_LEVEL = 1, /* may stand beside "user" as well as in it */
     USERS_FIELD_IN_BODY = 2,   /* judged only, the database reads it from the body */
+    USERS_FIELD_OBJECT = 4,    /* GET shows an object, of which "code" counts */
 };
 
 struct users_field {
@@ -43,11 +48,11 @@ struct users_field {
     users_presence create;
     users_presence update;
     unsigned options;
-    const char *forms[2]; /* of a code: "a" and "A" stand for a letter, to be put in that case */
-    const char *fault;    /* of a code that has none of them, or that the database does not know */
+    const char *forms[USERS_CODE_FORMS]; /* of a code, see users_code_normalize() */
+    const char *fault; /* of a code that has none of them, or that the database does not know */
 };
 
-/* Text as it is, up to 255 characters. */
+/* Text as it is, up to 255 characters, none of which is a control character. */
 users_rule users_read_text;
 
 /* The same, trimmed and not blank. */
@@ -56,19 +61,22 @@ users_rule users_read_name;
 /* A name in lower case; null is the default one. */
 users_rule users_read_provider;
 
+/* An address (core/address.h), trimmed and in Normalisation Form C. */
 users_rule users_read_email;
 
-/* A code that has one of the field's forms, or GET's object with such a code. */
+/* A code that has one of the field's forms. */
 users_rule users_read_code;
-users_rule users_read_code_or_object;
 
 users_rule users_read_boolean;
 users_rule users_read_object;
 
-/* Put text into a form of the field. False where it has none. */
+/*
+ * Put text into a form of the field: "a" and "A" stand for a letter, to be put in that case.
+ * False where it has none.
+ */
 bool users_code_normalize(const users_field *field, const char *text, char code[USERS_CODE_LENGTH]);
 
-/* Is it null, or text without anything but white space? */
+/* Is it null, or text that shows nothing? */
 bool users_is_unset(const json_t *value);
 
 #endif

@@ -148,7 +148,7 @@ my %texts = (
     'four octets of UTF-8' => ["\xF0\x9F\x98\x80", "\x{1F600}"],
     'two octets of UTF-8'  => ["\xC3\xA9", "\xE9"],
     'the last character'   => ["\xF4\x8F\xBF\xBF", "\x{10FFFF}"],
-    'escapes'              => ['\u00e9\"\\\\\/\b\t\u001f', "\xE9\"\\/\b\t\x1F"],
+    'escapes'              => ['\u00e9\"\\\\\/\u00a0', "\xE9\"\\/\xA0"],
     'SQL'                  => [$sql, $sql],
 );
 for my $what (sort keys %texts) {

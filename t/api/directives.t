@@ -100,7 +100,8 @@ subtest 'values' => sub {
             ['localhost', 'panel.example.com', 'xn--bcher-kva.example', 'a' x 63 . '.example'],
             [
                 'panel', 'panel.', '.panel.example', 'a..b', 'a_b.example', 'user@example.com',
-                'example.com:443', '[::1]', 'x.' x 120 . 'example'
+                'example.com:443', '[::1]', 'x.' x 120 . 'example', '-panel.example', 'panel-.example',
+                'panel.example-', '192.0.2.1', 'a' x 64 . '.example'
             ],
             'a domain name with a dot, or localhost'
         ],

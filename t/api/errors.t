@@ -33,7 +33,7 @@ my @errors = (
     [415, 'a body of another type',      PATCH => '/api/users', %update,
         headers => ['Content-Type' => 'text/plain'], body => '{}'],
     [422, 'a faulty field',              PATCH => '/api/users', %update,
-        body => '{"user":{"fname":1}}'],
+        body => '{"user":{"fname":[]}}'],
     [501, 'an unknown method',           BREW => '/api/users', token => FULL_TOKEN],
 );
 $server->sql(<<~'SQL');

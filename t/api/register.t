@@ -156,7 +156,7 @@ subtest 'names are required' => sub {
         'empty'          => '',
         'blank'          => " \t\x{a0}",
         '256 characters' => 'ü' x 256,
-        'a number'       => 17,
+        'a boolean'      => JSON::PP::true,
     );
     for my $name (@names) {
         for my $fault (sort keys %faulty) {

@@ -46,6 +46,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include <utf8proc.h>
 #include <util_filter.h>
 #include <util_mutex.h>
 
@@ -237,6 +238,11 @@ static json_t *fail_to_load(json_error_t *error)
          (bytes, length, flags, error), fail_to_load(error), NOTHING, 0) \
     call(size_t, json_dumpb, (const json_t *json, char *text, size_t size, size_t flags), \
          (json, text, size, flags), 0, NOTHING, 0) \
+    /* utf8proc */ \
+    call(utf8proc_ssize_t, utf8proc_map, \
+         (const utf8proc_uint8_t *text, utf8proc_ssize_t length, utf8proc_uint8_t **normal, \
+          utf8proc_option_t options), \
+         (text, length, normal, options), UTF8PROC_ERROR_NOMEM, MEMORY, result >= 0) \
     /* libcrypto */ \
     call(int, EVP_Digest, \
          (const void *data, size_t count, unsigned char *digest, unsigned int *size, \
@@ -412,7 +418,7 @@ static const char *const harmless[] = {
     "PQgetisnull", "PQgetlength", "PQgetvalue", "PQhost", "PQnfields", "PQntuples",
     "PQparameterStatus", "PQresultErrorField", "PQresultStatus", "PQserverVersion", "PQsocket",
     "PQstatus", "PQtransactionStatus", "PQuser", "json_array_get", "json_array_size", "json_equal",
-    "json_object_get", "json_object_iter*", "json_object_key_to_iter",
+    "json_integer_value", "json_object_get", "json_object_iter*", "json_object_key_to_iter",
     "json_string_length", "json_string_value", "EVP_sha256", "CRYPTO_memcmp",
     /* parses; what fails is told by PQgetResult */
     "PQisBusy",
@@ -425,8 +431,8 @@ static const char *const harmless[] = {
     "strchr", "strcmp", "strcspn", "strlen", "strncmp", "strpbrk", "strrchr", "strspn", "strstr",
     "strtol", "strtoll", "strtoul", "__isoc23_strto*", "strerror", "qsort", "mem*", "__mem*",
     "__ctype_*", "snprintf", "vsnprintf", "__snprintf_chk", "__vsnprintf_chk",
-    /* a null; and what ends when nobody has it any more */
-    "json_null", "json_delete",
+    /* those that there are always; and what ends when nobody has it any more */
+    "json_null", "json_true", "json_false", "json_delete",
     /* a semaphore of ours is in order */
     "sem_post",
     /* what becomes of a stream is asked at its end: ferror */

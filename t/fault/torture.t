@@ -1,5 +1,5 @@
-# Every call of the module's that can fail fails once, in turn: of libpq, jansson, libcrypto, libc,
-# APR and httpd (torture.c lists them). The answer is then the usual one or a 5xx, the next request
+# Every call of the module's that can fail fails once, in turn: of libpq, jansson, utf8proc, libcrypto,
+# libc, APR and httpd (torture.c lists them). The answer is then the usual one or a 5xx, the next request
 # finds nothing amiss, a change is made once or not at all, and nothing is left behind.
 # torture-start.t does the same to httpd's start and to usersctl.
 #

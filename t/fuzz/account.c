@@ -19,15 +19,27 @@ static size_t characters(const char *text)
     return count;
 }
 
+/* C0, DEL; C1, which UTF-8 begins with C2. */
+static bool has_control(const char *text)
+{
+    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++) {
+        if (*c < ' ' || *c == 0x7F || (*c == 0xC2 && c[1] < 0xA0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void check_text(json_t *value)
 {
-    FUZZ_CHECK(json_is_null(value) || characters(json_string_value(value)) <= 255);
+    FUZZ_CHECK(json_is_null(value) || (characters(json_string_value(value)) <= 255 &&
+                                       !has_control(json_string_value(value))));
 }
 
 static void check_name(json_t *value)
 {
     const char *text = json_string_value(value);
-    FUZZ_CHECK(text != NULL && *text != '\0' && characters(text) <= 255);
+    FUZZ_CHECK(text != NULL && *text != '\0' && characters(text) <= 255 && !has_control(text));
     FUZZ_CHECK(strchr(" \t\n\v\f\r", text[0]) == NULL);
     FUZZ_CHECK(strchr(" \t\n\v\f\r", text[strlen(text) - 1]) == NULL);
 }
@@ -53,7 +65,10 @@ static void check_email(json_t *value)
     const char *at = strchr(text, '@');
     FUZZ_CHECK(at != NULL && at != text && strchr(at + 1, '@') == NULL);
     FUZZ_CHECK(strchr(at, '.') != NULL || strcasecmp(at, "@localhost") == 0);
-    FUZZ_CHECK(strpbrk(text, " \t\n\v\f\r\x7f") == NULL);
+    FUZZ_CHECK(!has_control(text) && strpbrk(text, " \"(),:;<>[\\]") == NULL);
+    FUZZ_CHECK(strpbrk(at, "!#$%&'*+/=?^_`{|}~") == NULL);
+    FUZZ_CHECK(*text != '.' && at[-1] != '.' && strstr(text, "..") == NULL);
+    FUZZ_CHECK(at[1] != '-' && strstr(at, ".-") == NULL && strstr(at, "-.") == NULL);
 }
 
 /* pattern: A and a are letters in that case, anything else is itself. */

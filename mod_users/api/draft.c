@@ -1,0 +1,101 @@
+#include "api/draft.h"
+
+#include "core/account.h"
+#include "core/request.h"
+#include "http/body.h"
+#include "http/reply.h"
+
+#include <apr_strings.h>
+
+users_refusal users_judge_accept(const users_admission *admission)
+{
+    return admission->accept.acceptable
+               ? users_pass()
+               : users_refuse(HTTP_NOT_ACCEPTABLE,
+                              "only application/json and application/problem+json are served");
+}
+
+void users_judge_version(request_rec *r, const users_accept *accept, apr_array_header_t *faults)
+{
+    if (!accept->version_served) {
+        apr_table_setn(r->headers_out, "API-Version-Supported", "false");
+        users_fault_add(faults, "api_version", "is not supported: 51 to 80 are", NULL);
+    }
+}
+
+static users_refusal read_body(request_rec *r, bool patch, char **text, apr_size_t *length)
+{
+    if (!users_body_has_type(r, "application/json") &&
+        !(patch && users_body_has_type(r, "application/merge-patch+json"))) {
+        apr_table_setn(r->headers_out, patch ? "Accept-Patch" : "Accept-Post",
+                       patch ? USERS_ACCEPT_PATCH : USERS_ACCEPT_POST);
+        return users_refuse(HTTP_UNSUPPORTED_MEDIA_TYPE,
+                            "the request body must be application/json");
+    }
+    return users_body_read(r, text, length);
+}
+
+static apr_status_t release_json(void *json)
+{
+    json_decref(json);
+    return APR_SUCCESS;
+}
+
+void users_draft_judge(request_rec *r, const users_admission *admission, users_draft *draft)
+{
+    users_account_purpose purpose =
+        admission->operation == USERS_UPDATE ? USERS_ACCOUNT_UPDATE : USERS_ACCOUNT_CREATE;
+
+    draft->faults = apr_array_make(r->pool, 2, sizeof(users_fault));
+    draft->fields =
+        users_account_read(draft->json, purpose, admission->prefer.strict, draft->faults);
+    apr_pool_cleanup_register(r->pool, draft->fields, release_json, apr_pool_cleanup_null);
+    users_judge_version(r, &admission->accept, draft->faults);
+    draft->wanted = (users_submission){.fields = draft->fields, .store = draft->faults->nelts == 0};
+    if (admission->idempotency_key || users_account_needs_body(draft->json, purpose)) {
+        draft->wanted.body = draft->text;
+    }
+}
+
+users_refusal users_draft_read(request_rec *r, const users_admission *admission, users_draft *draft)
+{
+    const char *sentence = NULL;
+    apr_size_t length = 0;
+    char *text = NULL;
+    users_refusal refused = users_judge_accept(admission);
+
+    if (refused.status == OK) {
+        refused = read_body(r, admission->operation == USERS_UPDATE, &text, &length);
+    }
+    if (refused.status != OK) {
+        return refused;
+    }
+    *draft = (users_draft){.json = users_request_parse(text, length, &sentence), .text = text};
+    if (!draft->json) {
+        return sentence ? users_refuse(HTTP_BAD_REQUEST, sentence)
+                        : users_refuse_outcome(r, USERS_OUTCOME_FAILED);
+    }
+    apr_pool_cleanup_register(r->pool, draft->json, release_json, apr_pool_cleanup_null);
+    users_draft_judge(r, admission, draft);
+    return refused;
+}
+
+void users_draft_add_faults(users_draft *draft, const json_t *found)
+{
+    size_t i;
+    json_t *fault;
+
+    json_array_foreach(found, i, fault)
+    {
+        const char *field = json_string_value(json_object_get(fault, "field"));
+
+        users_fault_add(draft->faults, field, json_string_value(json_object_get(fault, "text")),
+                        apr_pstrcat(draft->faults->pool, "/user/", field, NULL));
+    }
+}
+
+int users_draft_reply(request_rec *r, const users_admission *admission, const users_draft *draft)
+{
+    users_fault_sort(draft->faults);
+    return users_reply_faults(r, &admission->accept, draft->faults);
+}
