@@ -121,6 +121,47 @@ static users_refusal judge_present(request_rec *r, const users_admission *admiss
     return is_unwanted(admission, tag) ? refuse_stale() : users_pass();
 }
 
+/*
+ * Leave out what is a fault and the account's own, and judge the rest. *any: there is something of
+ * that kind.
+ */
+static users_outcome leave_out_own(request_rec *r, const users_admission *admission,
+                                   users_draft *draft, bool *any)
+{
+    json_t *account;
+    users_outcome outcome =
+        users_db_find_account(admission->call, admission->principal.user, &account);
+
+    *any = outcome == USERS_OUTCOME_DONE &&
+           users_account_leave_out(draft->json, account, draft->faults);
+    if (*any) {
+        users_draft_judge(r, admission, draft);
+    }
+    return outcome;
+}
+
+/*
+ * What GET showed can be sent back, though a rule may be younger than the account: where there are
+ * faults, those of its own values do not count. A change without a fault knows nothing of that.
+ */
+static users_outcome change_account(request_rec *r, const users_admission *admission,
+                                    users_draft *draft, users_change *change)
+{
+    users_outcome outcome;
+    bool again;
+
+    do {
+        again = false;
+        outcome = users_db_update_account(admission->call, &admission->principal, &draft->wanted,
+                                          required_tags(admission), change);
+        if (outcome == USERS_OUTCOME_DONE && change->kind == USERS_CHANGE_INVALID) {
+            users_draft_add_faults(draft, change->faults);
+            outcome = leave_out_own(r, admission, draft, &again);
+        }
+    } while (outcome == USERS_OUTCOME_DONE && again);
+    return outcome;
+}
+
 static int update(request_rec *r, const users_admission *admission)
 {
     users_draft draft;
@@ -134,8 +175,7 @@ static int update(request_rec *r, const users_admission *admission)
     if (refused.status != OK) {
         return users_reply_refusal(r, &admission->accept, refused);
     }
-    outcome = users_db_update_account(admission->call, &admission->principal, &draft.wanted,
-                                      required_tags(admission), &change);
+    outcome = change_account(r, admission, &draft, &change);
     if (outcome != USERS_OUTCOME_DONE) {
         return fail(r, admission, outcome);
     }
@@ -151,7 +191,6 @@ static int update(request_rec *r, const users_admission *admission)
         return users_reply_refusal(r, &admission->accept,
                                    users_refuse(HTTP_FORBIDDEN, "the account is suspended"));
     default:
-        users_draft_add_faults(&draft, change.faults);
         return users_draft_reply(r, admission, &draft);
     }
 }

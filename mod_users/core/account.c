@@ -251,6 +251,25 @@ bool users_account_needs_body(const json_t *body, users_account_purpose purpose)
     return false;
 }
 
+bool users_account_leave_out(json_t *body, const json_t *account, const apr_array_header_t *faults)
+{
+    json_t *user = json_object_get(body, "user");
+    size_t before = json_object_size(user);
+
+    for (int i = 0; i < faults->nelts; i++) {
+        size_t place = place_of(APR_ARRAY_IDX(faults, i, users_fault).field);
+        const users_field *f = place < FIELD_COUNT ? &fields[place] : NULL;
+        const json_t *own = f && kind_of(f, USERS_ACCOUNT_UPDATE) != READ_ONLY
+                                ? member_of(account, f, OPTIONAL)
+                                : NULL;
+
+        if (own && json_equal(own, member_of(user, f, OPTIONAL))) {
+            json_object_del(user, f->name);
+        }
+    }
+    return json_object_size(user) < before;
+}
+
 void users_fault_add(apr_array_header_t *faults, const char *field, const char *text,
                      const char *pointer)
 {

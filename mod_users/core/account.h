@@ -48,6 +48,12 @@ bool users_account_is_code(const char *name, const char *text);
  */
 bool users_account_needs_body(const json_t *body, users_account_purpose purpose);
 
+/*
+ * Take out of the body of a change those fields with a fault that are as in account, the members of
+ * GET's "user": there they change nothing. Returns whether there are any.
+ */
+bool users_account_leave_out(json_t *body, const json_t *account, const apr_array_header_t *faults);
+
 /* Append a fault of a field, in memory of the array's pool; field and text are copied. */
 void users_fault_add(apr_array_header_t *faults, const char *field, const char *text,
                      const char *pointer);

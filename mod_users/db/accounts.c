@@ -8,6 +8,13 @@
 #include <apr_general.h>
 #include <apr_strings.h>
 
+/* Without the one number of which jansson may make nothing. */
+static const users_statement find_account = {
+    USERS_FIND_ACCOUNT, "find_account",
+    "select ((document::jsonb -> 'user') - 'unprocessed_usage')::text"
+    " from users_api.account where user_id = $1",
+    1, .reads = true};
+
 /* Parameters of update_account; the first ones are elements of update_accounts' lists. */
 enum {
     UPDATE_USER,
@@ -85,6 +92,34 @@ static const users_changes_kind register_accounts = {
 #define NONCE_LENGTH 16 /* octets: a UUID */
 #define NO_DOCUMENT  "its document is missing, or not an object with members"
 
+/* What GET shows */
+
+static apr_status_t release_json(void *json)
+{
+    json_decref(json);
+    return APR_SUCCESS;
+}
+
+users_outcome users_db_find_account(users_db_call *call, apr_int64_t user, json_t **account)
+{
+    users_parameter parameters[] = {{apr_psprintf(call->pool, "%" APR_INT64_T_FMT, user), 0}};
+    PGresult *result;
+    users_db_status status = users_run_for(call, call->db, &find_account, parameters, &result);
+    const char *text =
+        status == USERS_DB_OK && PQntuples(result) == 1 ? users_text_at(result, 0, 0) : NULL;
+
+    *account = text ? json_loads(text, 0, NULL) : NULL;
+    if (text && !*account) { /* without memory jansson gives any reason */
+        users_log_at(&call->log, USERS_LOG_ERR, 0, "cannot read the document of user %s",
+                     parameters[0].value);
+        return USERS_OUTCOME_FAILED;
+    }
+    apr_pool_cleanup_register(call->pool, *account, release_json, apr_pool_cleanup_null);
+    return users_outcome_of_read(status);
+}
+
+/* Changes */
+
 /* What each function of the contract may answer. */
 static const struct {
     const users_statement *statement;
@@ -104,12 +139,6 @@ static const struct {
     {&register_account, "under_way", USERS_CHANGE_UNDER_WAY},
     {&register_account, "ended", USERS_CHANGE_ENDED},
 };
-
-static apr_status_t release_json(void *json)
-{
-    json_decref(json);
-    return APR_SUCCESS;
-}
 
 static bool find_kind(const users_statement *statement, const char *word, users_change_kind *kind)
 {

@@ -190,6 +190,12 @@ users_outcome users_db_find_external(users_db_call *call, const users_external *
 users_outcome users_db_find_application(users_db_call *call, const char *client_id, bool *found,
                                         users_application *application, users_secret *secret);
 
+/*
+ * The members of "user" that GET shows of an account now, but for its unprocessed_usage, for as
+ * long as the call's pool; *account is NULL where it has gone.
+ */
+users_outcome users_db_find_account(users_db_call *call, apr_int64_t user, json_t **account);
+
 /* What RFC 7662 section 2.2 lists of a token, as JSON; *document is NULL where it is not active. */
 users_outcome users_db_introspect_token(users_db_call *call,
                                         const unsigned char digest[USERS_DIGEST_LENGTH],

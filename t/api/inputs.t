@@ -222,4 +222,70 @@ subtest 'what shows nothing is blank' => sub {
     is account()->{fname}, "می\x{200c}خواهم", '... and stay';
 };
 
+# ---- What GET showed -------------------------------------------------------------------------
+
+# An account as an earlier version, or an import, has left it.
+sub make_old {
+    $server->sql(<<~'SQL');
+        alter table users.account drop constraint if exists account_country_fkey;
+        update users.account set locale = 'xx_yy', country = 'YU', email = 'a,b@example.com', fname = E'Jo\nhn',
+          lname = '', city = repeat('x', 300), phone = E'a\tb', labels = '{}' where id = 1
+        SQL
+}
+
+subtest 'what GET showed can be sent back' => sub {
+    make_old();
+    my $old = account();
+    my @odd = qw(locale country email fname lname city phone);
+    my $before = row();
+    for my $field (@odd) {
+        is patch({ $field => $old->{$field} })->{status}, 200, "$field as it is";
+        is row(), $before, '... stays';
+        is patch({ $field => $old->{$field} }, @STRICT)->{status}, 200, '... to a strict client, too';
+    }
+    my $read = $server->request(GET => '/api/users', token => READ_TOKEN);
+    my @back = (headers => ['Content-Type' => 'application/json'], body => $read->{body});
+    my $answer = $server->request(PATCH => '/api/users', token => FULL_TOKEN, @back);
+    is_deeply $answer->{json}{user}, { %$old, updated_at => $answer->{json}{user}{updated_at} }, 'the whole document';
+    is $server->request(PATCH => '/api/users', token => UPDATE_TOKEN, @back)->{body}, '{}',
+        '... by a token that may not read';
+
+    my $edited = { %$old, address1 => 'Domplein 1', zip => 3512 };
+    $answer = patch($edited);
+    is $answer->{status}, 200, 'an edited copy';
+    is_deeply $answer->{json}{user},
+        { %$old, address1 => 'Domplein 1', zip => '3512', updated_at => $answer->{json}{user}{updated_at} },
+        '... changes what was edited';
+    isnt patch({ city => $old->{city}, state => 'UT' })->{json}{user}{updated_at},
+        patch({ city => $old->{city}, state => 'UT' })->{json}{user}{updated_at}, '... each time';
+    is patch({ city => $old->{city}, merge_labels => { a => 1 } })->{status}, 200, 'beside labels';
+    is row('labels'), '{"a": 1}', '... which are stored';
+};
+
+subtest '... and nothing but that' => sub {
+    make_old();
+    my $before = row();
+    my %other = (locale => 'yy', country => 'ZZ', email => 'b,a@example.com', fname => "Jo\rhn", lname => ' ',
+        city => 'y' x 300, phone => "b\ta");
+    is_refused(patch({ $_ => $other{$_} }), $_, "another $_ that is bad") for sort keys %other;
+    my $answer = patch({ %other, locale => 'xx_yy', fname => "Jo\nhn" });
+    is_deeply [map { /^(\w+)/ } $answer->{json}{errors}->@*], [qw(lname email city country phone)],
+        'what differs is told, all of it';
+    is_refused(patch({ country => 'YU', locale => 'zz', address1 => 'x' }), 'locale', 'what only the database knows');
+    is_refused(patch({ locale => 'xx_yy', timezone => account()->{timezone} }, @STRICT), 'timezone',
+        'what is read-only is to a strict client');
+    is_refused(patch({ city => account()->{city}, address1 => "\n" }), 'address1', 'a fault beside it');
+    is row(), $before, 'nothing is stored';
+
+    my $tag = $server->request(GET => '/api/users', token => READ_TOKEN)->{headers}{etag};
+    is patch({ locale => 'xx_yy', state => 'UT' }, headers => ['If-Match' => '"0000"'])->{status}, 412,
+        'a stale tag counts';
+    is patch({ city => 'x' x 300 }, headers => ['If-Match' => '"0000"'])->{status}, 412, '... in any case';
+    is patch({ city => 'x' x 300, state => 'UT' }, headers => ['If-Match' => $tag])->{status}, 200, 'so does the present one';
+    is patch({ city => 'x' x 300, state => 'UT' }, headers => ['If-Match' => $tag])->{status}, 412, '... once';
+    $server->sql('update users.account set suspended_at = now() where id = 1');
+    is patch({ city => 'x' x 300 })->{status}, 403, 'a suspended account';
+    $server->sql('update users.account set suspended_at = null where id = 1');
+};
+
 done_testing;

@@ -419,7 +419,7 @@ static const char *const harmless[] = {
     "PQparameterStatus", "PQresultErrorField", "PQresultStatus", "PQserverVersion", "PQsocket",
     "PQstatus", "PQtransactionStatus", "PQuser", "json_array_get", "json_array_size", "json_equal",
     "json_integer_value", "json_object_get", "json_object_iter*", "json_object_key_to_iter",
-    "json_string_length", "json_string_value", "EVP_sha256", "CRYPTO_memcmp",
+    "json_object_size", "json_string_length", "json_string_value", "EVP_sha256", "CRYPTO_memcmp",
     /* parses; what fails is told by PQgetResult */
     "PQisBusy",
     /* set a pointer, and how much is told */
@@ -432,7 +432,7 @@ static const char *const harmless[] = {
     "strtol", "strtoll", "strtoul", "__isoc23_strto*", "strerror", "qsort", "mem*", "__mem*",
     "__ctype_*", "snprintf", "vsnprintf", "__snprintf_chk", "__vsnprintf_chk",
     /* those that there are always; and what ends when nobody has it any more */
-    "json_null", "json_true", "json_false", "json_delete",
+    "json_null", "json_true", "json_false", "json_delete", "json_object_del",
     /* a semaphore of ours is in order */
     "sem_post",
     /* what becomes of a stream is asked at its end: ferror */

@@ -39,6 +39,7 @@ $session->sql(<<~'SQL');
       (1, 'hashed', null, '$2y$04$abcdefghijklmnopqrstuuFkqCYl1sZhFcdBXBznR1I2LdekaY3XO');
     insert into users.application (name, client_id, secret_digest, scopes)
     values ('resource', 'resource', sha256('secret of resource'), '{introspect}');
+    update users.account set phone = E'1\t2' where id = 1;
     create table updates (at timestamptz);
     create function note_update() returns trigger language plpgsql security definer as
       'begin insert into public.updates values (now()); return null; end';
@@ -123,7 +124,7 @@ sub start ($vhost = '') {
         qr/the (?:database|replica) \S+ (?:can't be reached|is back after)/,
         qr/the replica \S+ (?:is too far|has caught up)/,
         qr/UsersCache (?:keeps nothing|works again)/,
-        qr/cannot read the faults of users_api\.\w+$/,
+        qr/cannot read the (?:faults of users_api\.\w+|document of user 1)$/,
     );
     $server->allow_trouble(qw(late busy hashes));
     %idle = map { $_ => 0 } qw(result options slot lock semaphore);
@@ -247,11 +248,11 @@ sub get ($path = ACCOUNT, %option) {
 }
 
 sub patch (%option) {
-    my $headers = delete $option{headers};
+    my ($headers, $user) = delete @option{qw(headers user)};
     return (
         counts  => 'updates',
         request => sub {
-            [PATCH => ACCOUNT, token => FULL_TOKEN, json => { user => { city => 'City ' . ++$serial } },
+            [PATCH => ACCOUNT, token => FULL_TOKEN, json => { user => { city => 'City ' . ++$serial, %{ $user // {} } } },
                 headers => $headers];
         },
         %option
@@ -324,6 +325,7 @@ my @OTHERS = (
     ['404'                  => status => 404, get('/api/users/1')],
     ['OPTIONS'              => status => 204, request => sub { [OPTIONS => ACCOUNT] }],
     ['PATCH, tags'          => patch(headers => ['If-None-Match' => '"a"', Prefer => 'return=minimal'], status => 204)],
+    ['PATCH, as it was'     => patch(user => { phone => "1\t2" })],    # by earlier rules
     ['PATCH, stale'         => status => 412, request => sub { [PATCH => ACCOUNT, token => FULL_TOKEN, json => { user => {} }, headers => ['If-Match' => '"a"']] }],
     ['422'                  => bad_patch()],
     ['422, problem details' => bad_patch(PROBLEM)],

@@ -728,6 +728,47 @@ static void tells_what_the_database_reads_from_the_body(void **state)
     }
 }
 
+static void leaves_out_faults_that_the_account_has(void **state)
+{
+    static const struct {
+        const char *user, *faulty, *left;
+    } rows[] = {
+        {"{}", "", "{}"},
+        {"{'city':'C'}", "city", "{}"},
+        {"{'city':'C'}", "", "{'city':'C'}"},
+        {"{'city':'C'}", "api_version", "{'city':'C'}"},
+        {"{'city':'c','locale':'xx_YY','email':'a,b@c.d'}", "city locale",
+         "{'city':'c','email':'a,b@c.d'}"},
+        {"{'city':'C','locale':'xx_YY','zip':'2'}", "locale city zip", "{'zip':'2'}"},
+        {"{'phone':null,'c_sftp_pass':true}", "phone c_sftp_pass", "{}"},
+        {"{'phone':'','c_sftp_pass':1}", "phone c_sftp_pass", "{'phone':'','c_sftp_pass':1}"},
+        {"{'currency':'XXL'}", "currency", "{}"},
+        {"{'currency':{'code':'XXL','symbol':'?'}}", "currency", "{}"},
+        {"{'currency':{'symbol':'X'}}", "currency", "{'currency':{'symbol':'X'}}"},
+        /* not the owner's to set */
+        {"{'id':1,'vat':'V','external_id':'E','zz':1}", "external_id id vat zz",
+         "{'id':1,'vat':'V','external_id':'E','zz':1}"},
+    };
+    json_t *account = json_of("{'id':1,'city':'C','locale':'xx_YY','email':'a,b@c.d','phone':null,"
+                              "'c_sftp_pass':true,'currency':{'code':'XXL','symbol':'X'},'zip':'1',"
+                              "'vat':'V','external_id':'E','zz':1}",
+                              *state);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        json_t *body = json_pack("{s:o}", "user", json_of(rows[i].user, *state));
+        apr_array_header_t *faults = make_faults(*state);
+        char *rest = apr_pstrdup(*state, rows[i].faulty);
+        for (char *field; (field = apr_strtok(rest, " ", &rest)) != NULL;) {
+            users_fault_add(faults, field, "is bad", NULL);
+        }
+        assert_false(users_account_leave_out(body, NULL, faults));
+        bool any = users_account_leave_out(body, account, faults);
+        assert_string_equal(text_of(json_object_get(body, "user"), *state), rows[i].left);
+        assert_int_equal(any, strcmp(rows[i].user, rows[i].left) != 0);
+        json_decref(body);
+    }
+    json_decref(account);
+}
+
 static void leaves_the_body_as_it_is(void **state)
 {
     const char *text = "{'labels':{'a':1},'user':{" LEAST ",'country':'us','zz':1,'vat':'1',"
@@ -838,6 +879,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(read_only_and_unknown_members_are_ignored),
     cmocka_unit_test(judges_whole_bodies),
     cmocka_unit_test(tells_what_the_database_reads_from_the_body),
+    cmocka_unit_test(leaves_out_faults_that_the_account_has),
     cmocka_unit_test(leaves_the_body_as_it_is),
     cmocka_unit_test(tells_when_memory_runs_out),
     cmocka_unit_test(sorts_faults_by_field),
