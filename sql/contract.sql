@@ -64,14 +64,20 @@ comment on function users.fault is 'One thing that is wrong with a request: a me
 create or replace function users.is_known_locale(p_locale text) returns boolean
 language plpgsql stable strict
 as $$
+declare
+  v_language constant text := split_part(p_locale, '-', 1);
+  v_script constant text := substring(p_locale from '-([A-Z][a-z]{3})');
+  v_region constant text := substring(p_locale from '-([A-Z]{2}|[0-9]{3})$');
 begin
-  return exists (select from users.language where code = split_part(p_locale, '-', 1))
-    and (strpos(p_locale, '-') = 0
-      or exists (select from users.country where code = split_part(p_locale, '-', 2)));
+  return p_locale = concat_ws('-', v_language, v_script, v_region)
+    and exists (select from users.language where code = v_language)
+    and (v_script is null or exists (select from users.script where code = v_script))
+    and (v_region is null or exists (
+      select from users.country where code = v_region union all select from users.area where code = v_region));
 end
 $$;
 comment on function users.is_known_locale is
-  'Is it a language that we know (en), or one with a region that we know (pt-BR)?';
+  'Is it a language that we know (en), perhaps with a script (zh-Hant), a region (pt-BR, es-419) or both that we know?';
 
 create or replace function users.faults(p_fields jsonb, p_labels jsonb) returns jsonb
 language plpgsql stable

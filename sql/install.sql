@@ -33,8 +33,8 @@ $$;
 \ir views.sql
 \ir reference.sql
 -- They stay below the size at which autovacuum would do it, and plans depend on it.
-analyze users.country, users.currency, users.language, users.billing_plan, users.account_group,
-  users.group_quota;
+analyze users.country, users.currency, users.language, users.script, users.area, users.billing_plan,
+  users.account_group, users.group_quota;
 \ir contract.sql
 \ir admin.sql
 \ir role.sql

@@ -26,6 +26,7 @@ insert into users.migration (name) values
   ('002-application-old-secret'),
   ('003-stored-documents'),
   ('004-default-scopes'),
+  ('005-locales'),
   ('008-change-nonce'),
   ('009-change-key'),
   ('010-keys-check'),
@@ -69,6 +70,20 @@ create table users.language (
 );
 comment on table users.language is 'Languages that a locale may begin with.';
 comment on column users.language.code is 'ISO 639-1';
+
+create table users.script (
+  code text primary key check (code ~ '^[A-Z][a-z]{3}$'),
+  name text not null
+);
+comment on table users.script is 'Scripts that a locale may name after its language.';
+comment on column users.script.code is 'ISO 15924';
+
+create table users.area (
+  code text primary key check (code ~ '^[0-9]{3}$'),
+  name text not null
+);
+comment on table users.area is 'Areas of several countries that a locale may end with in place of a country.';
+comment on column users.area.code is 'UN M.49';
 
 -- What an account is entitled to
 
@@ -183,7 +198,8 @@ comment on column users.account.email is 'unique without regard to the case of A
 comment on column users.account.timezone is 'IANA time zone name';
 comment on column users.account.c_sftp_pass is 'enable password login over SFTP on new projects';
 comment on column users.account.vat is 'VAT identification number; set by administrators';
-comment on column users.account.locale is 'ISO 639-1 language with an optional ISO 3166-1 region: en, pt-BR';
+comment on column users.account.locale is
+  'ISO 639-1 language, an optional script of ISO 15924, an optional region of ISO 3166-1 or UN M.49: en, pt-BR, es-419, zh-Hant';
 comment on column users.account.updated_at is
   'milliseconds, and later with every change made through users_api, so that each has an entity tag of its own';
 comment on column users.account.unprocessed_usage is

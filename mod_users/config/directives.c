@@ -55,6 +55,8 @@ typedef struct {
     int bare;  /* of a duration: the most that is taken for seconds without a unit; 0: a minute */
     bool zero; /* a duration may be 0, which turns off what it is the duration of */
     const choice *choices;
+    const char *field; /* of an account, whose codes it takes */
+    const char *valid; /* which those are */
 } member;
 
 static void *member_of(cmd_parms *cmd)
@@ -149,25 +151,14 @@ static const char *set_host_name(cmd_parms *cmd, void *location, const char *val
     return NULL;
 }
 
-/* The form alone: whether a currency or locale is known is the database's to say. */
-
-static const char *set_currency(cmd_parms *cmd, void *location, const char *value)
+/* The form alone: whether there is such a code is the database's to say. */
+static const char *set_code(cmd_parms *cmd, void *location, const char *value)
 {
-    (void)location;
-    if (!users_account_is_code("currency", value)) {
-        return invalid(cmd, value, "a code of ISO 4217, such as USD");
-    }
-    *(const char **)member_of(cmd) = value;
-    return NULL;
-}
+    const member *m = cmd->info;
 
-static const char *set_locale(cmd_parms *cmd, void *location, const char *value)
-{
     (void)location;
-    if (!users_account_is_code("locale", value)) {
-        return invalid(cmd, value,
-                       "a language of ISO 639-1 with an optional region of ISO 3166-1, "
-                       "such as en or pt-BR");
+    if (!users_account_is_code(m->field, value)) {
+        return invalid(cmd, value, m->valid);
     }
     *(const char **)member_of(cmd) = value;
     return NULL;
@@ -356,12 +347,15 @@ const command_rec users_directives[] = {
     SERVER_DIRECTIVE("UsersMaxBody", set_number,
                      "The largest request body in octets (default: 65536)", MEMBER(max_body), 1,
                      BODY_LIMIT),
-    SERVER_DIRECTIVE("UsersDefaultCurrency", set_currency,
+    SERVER_DIRECTIVE("UsersDefaultCurrency", set_code,
                      "The currency of a new account that names none (default: USD)",
-                     MEMBER(default_currency)),
-    SERVER_DIRECTIVE("UsersDefaultLocale", set_locale,
+                     MEMBER(default_currency), .field = "currency",
+                     .valid = "a code of ISO 4217, such as USD"),
+    SERVER_DIRECTIVE("UsersDefaultLocale", set_code,
                      "The locale of a new account that names none that is known (default: en)",
-                     MEMBER(default_locale)),
+                     MEMBER(default_locale), .field = "locale",
+                     .valid = "a language of ISO 639-1, with an optional script of ISO 15924 and "
+                              "region of ISO 3166-1 or UN M.49, such as en, zh-Hant or pt-BR"),
     SERVER_DIRECTIVE("UsersDuplicates", set_choice,
                      "What the same provider pair does again: create (default) or conflict",
                      MEMBER(duplicates), .choices = duplicates),

@@ -26,8 +26,8 @@ static const users_field fields[] = {
     {"fname", users_read_name, REQUIRED, OPTIONAL, 0, {NULL}, NULL},
     {"lname", users_read_name, REQUIRED, OPTIONAL, 0, {NULL}, NULL},
     {"email", users_read_email, BLANK_OMITS, OPTIONAL, 0, {NULL}, NULL},
-    {"locale", users_read_code, MISFIT_OMITS, OPTIONAL, 0, /* ISO 639-1, ISO 3166-1 */
-     {"aa", "aa-AA"}, "is not a known locale"},
+    {"locale", users_read_code, MISFIT_OMITS, OPTIONAL, 0, /* ISO 639-1, 15924, 3166-1 or UN M.49 */
+     {"aa", "aa-AA", "aa-000", "aa-Aaaa", "aa-Aaaa-AA", "aa-Aaaa-000"}, "is not a known locale"},
     {"city", users_read_text, BLANK_OMITS, NULL_CLEARS, 0, {NULL}, NULL},
     {"state", users_read_text, BLANK_OMITS, NULL_CLEARS, 0, {NULL}, NULL},
     {"zip", users_read_text, BLANK_OMITS, NULL_CLEARS, 0, {NULL}, NULL},

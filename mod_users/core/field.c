@@ -169,6 +169,11 @@ json_t *users_read_email(const users_field *field, json_t *value, bool strict, c
 
 /* Codes */
 
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
 /* Put c into the form's case. NUL: it is not what the form has there. */
 static char fit(char c, char form)
 {
@@ -177,8 +182,10 @@ static char fit(char c, char form)
         return (char)(is_letter(c) ? lower(c) : '\0');
     case 'A':
         return (char)(is_letter(c) ? upper(c) : '\0');
+    case '0':
+        return (char)(is_digit(c) ? c : '\0');
     default:
-        return (char)(c == form ? c : '\0');
+        return (char)(c == '-' || c == '_' ? '-' : '\0');
     }
 }
 

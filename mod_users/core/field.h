@@ -10,8 +10,8 @@
 
 #define USERS_CANT_BE_BLANK "can't be blank"
 
-#define USERS_CODE_LENGTH 6 /* of the longest code, its NUL included */
-#define USERS_CODE_FORMS  2
+#define USERS_CODE_LENGTH 12 /* of the longest code, its NUL included */
+#define USERS_CODE_FORMS  6
 
 typedef struct users_field users_field;
 
@@ -71,8 +71,8 @@ users_rule users_read_boolean;
 users_rule users_read_object;
 
 /*
- * Put text into a form of the field: "a" and "A" stand for a letter, to be put in that case.
- * False where it has none.
+ * Put text into a form of the field: "a" and "A" stand for a letter, to be put in that case, "0"
+ * for a digit, and "-" also for "_". False where it has none.
  */
 bool users_code_normalize(const users_field *field, const char *text, char code[USERS_CODE_LENGTH]);
 

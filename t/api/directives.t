@@ -124,7 +124,8 @@ subtest 'values' => sub {
         (map { $_ => [[qw(OAUTH2_CLAIM_sub _x1)], ['1x', 'a-b', 'a b'], 'the name of an environment'] }
                 qw(UsersTokenUserVariable UsersTokenScopeVariable)),
         UsersDefaultLocale =>
-            [[qw(en pt-BR)], [qw(EN e eng pt-br pt_BR pt-B)], 'a language of ISO 639-1'],
+            [[qw(en pt-BR es-419 zh-Hant zh-Hant-TW)],
+            [qw(EN e eng pt-br pt_BR pt-B es-41 zh-hant zh-TW-Hant zh-Hant- en-US.UTF-8)], 'a language of ISO 639-1'],
     );
     for my $name (sort keys %values) {
         my ($good, $bad, $takes) = $values{$name}->@*;

@@ -5,7 +5,22 @@ use utf8;
 use JSON::PP ();
 use Users::Test;
 
-my $server = Users::Test->start;
+my $server = Users::Test->new;
+$server->start(
+    site => <<~SITE,
+        UsersDB "@{[$server->conninfo]}"
+        <Location /api/users>
+          UsersEndpoint account
+        </Location>
+        <VirtualHost *:*>
+          ServerName localhost
+        </VirtualHost>
+        <VirtualHost *:*>
+          ServerName panel.example
+          UsersDefaultLocale zh-Hant
+        </VirtualHost>
+        SITE
+);
 
 my $JSON = JSON::PP->new->ascii->canonical->allow_nonref;
 my ($true, $false) = (JSON::PP::true, JSON::PP::false);
@@ -286,6 +301,27 @@ subtest '... and nothing but that' => sub {
     $server->sql('update users.account set suspended_at = now() where id = 1');
     is patch({ city => 'x' x 300 })->{status}, 403, 'a suspended account';
     $server->sql('update users.account set suspended_at = null where id = 1');
+};
+
+# ---- Locales ---------------------------------------------------------------------------------
+
+subtest 'a locale is a language, and perhaps a script and a region' => sub {
+    my %good = (
+        'pt_br' => 'pt-BR', 'pt_BR' => 'pt-BR', 'PT-br' => 'pt-BR', 'es-419' => 'es-419', 'es_419' => 'es-419',
+        'zh-Hant' => 'zh-Hant', 'ZH_HANT_tw' => 'zh-Hant-TW', 'az-Cyrl-001' => 'az-Cyrl-001', 'nl' => 'nl',
+    );
+    for my $locale (sort keys %good) {
+        is patch({ locale => $locale })->{status}, 200, "$locale: 200";
+        is account()->{locale}, $good{$locale}, "... as $good{$locale}";
+        is register({ locale => $locale })->{json}{user}{locale}, $good{$locale}, '... in a registration';
+    }
+    for my $locale ('foo', 'xx', 'en-ZZ', 'en-999', 'en-276', 'zh-Xxxx', 'zh-Qaaa', 'zh-TW-Hant', 'en--US', 'en-US-',
+        'zh-Hant-ZZ', 'pt-BR.UTF-8', 'i_cpanel_snowmen') {
+        is_refused(patch({ locale => $locale }), 'locale', $locale);
+        is register({ locale => $locale })->{json}{user}{locale}, 'en', '... becomes the default of a registration';
+        is register({ locale => $locale }, host => 'panel.example')->{json}{user}{locale}, 'zh-Hant',
+            '... which is UsersDefaultLocale';
+    }
 };
 
 done_testing;

@@ -135,7 +135,7 @@ my %bad = (
         { code => ['EUR'] }, { symbol => '$' }, 978, $true, ['EUR']
     ],
     locale => [
-        undef, '', 'foo', 'zz', 'en-', 'en-ZZ', 'en_US', 'en-us-x', 'e', '-US', 42, @not_strings
+        undef, '', 'foo', 'zz', 'en-', 'en-ZZ', 'en-us-x', 'e', '-US', 42, @not_strings
     ],
     c_sftp_pass  => [undef, '', 'yes', 2, 1.5, [], {}],
     merge_labels => ['', 'label', 1, $true, ['a']],

@@ -85,6 +85,7 @@ sub reference ($name) {
     return $server->sql(<<~'SQL', $name);
         select 'country', code from users.country union all select 'currency', code from users.currency
         union all select 'language', code from users.language
+        union all select 'script', code from users.script union all select 'area', code from users.area
         union all select 'migration', name from users.migration order by 1, 2
         SQL
 }

@@ -71,12 +71,13 @@ static void check_email(json_t *value)
     FUZZ_CHECK(at[1] != '-' && strstr(at, ".-") == NULL && strstr(at, "-.") == NULL);
 }
 
-/* pattern: A and a are letters in that case, anything else is itself. */
+/* pattern: A and a are letters in that case, 0 is a digit, anything else is itself. */
 static bool has_form(const char *text, const char *pattern)
 {
     for (; *pattern != '\0' && *text != '\0'; pattern++, text++) {
         bool fits = *pattern == 'A'   ? *text >= 'A' && *text <= 'Z'
                     : *pattern == 'a' ? *text >= 'a' && *text <= 'z'
+                    : *pattern == '0' ? *text >= '0' && *text <= '9'
                                       : *text == *pattern;
         if (!fits) {
             return false;
@@ -97,8 +98,13 @@ static void check_currency(json_t *value)
 
 static void check_locale(json_t *value)
 {
-    FUZZ_CHECK(json_is_string(value) && (has_form(json_string_value(value), "aa") ||
-                                         has_form(json_string_value(value), "aa-AA")));
+    static const char *const forms[] = {"aa",      "aa-AA",      "aa-000",
+                                        "aa-Aaaa", "aa-Aaaa-AA", "aa-Aaaa-000"};
+    bool fits = false;
+    for (size_t i = 0; i < sizeof(forms) / sizeof(*forms); i++) {
+        fits = fits || has_form(json_string_value(value), forms[i]);
+    }
+    FUZZ_CHECK(fits);
 }
 
 static void check_boolean(json_t *value)

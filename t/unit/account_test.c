@@ -471,7 +471,7 @@ static void currencies_are_three_letters_or_an_object(void **state)
     check_fields(state, rows, COUNT(rows));
 }
 
-static void locales_are_a_language_and_a_region(void **state)
+static void locales_are_a_language_a_script_and_a_region(void **state)
 {
     static const field_row rows[] = {
         {"locale", "'en'", SAME("'en'")},
@@ -484,7 +484,21 @@ static void locales_are_a_language_and_a_region(void **state)
         {"locale", "'foo'", "! is not a known locale", "-"},
         {"locale", "'en-'", "! is not a known locale", "-"},
         {"locale", "'en-U'", "! is not a known locale", "-"},
-        {"locale", "'en_US'", "! is not a known locale", "-"},
+        {"locale", "'pt_br'", SAME("'pt-BR'")},
+        {"locale", "'pt_BR'", SAME("'pt-BR'")},
+        {"locale", "'es-419'", SAME("'es-419'")},
+        {"locale", "'zh-Hant'", SAME("'zh-Hant'")},
+        {"locale", "'ZH_HANT_tw'", SAME("'zh-Hant-TW'")},
+        {"locale", "'az-cyrl-001'", SAME("'az-Cyrl-001'")},
+        {"locale", "'es-41'", "! is not a known locale", "-"},
+        {"locale", "'es-4190'", "! is not a known locale", "-"},
+        {"locale", "'zh-Han'", "! is not a known locale", "-"},
+        {"locale", "'zh-Hantt'", "! is not a known locale", "-"},
+        {"locale", "'zh-Hant-'", "! is not a known locale", "-"},
+        {"locale", "'zh-TW-Hant'", "! is not a known locale", "-"},
+        {"locale", "'zh-Hant-TW-x'", "! is not a known locale", "-"},
+        {"locale", "'zh--TW'", "! is not a known locale", "-"},
+        {"locale", "'pt-BR.UTF-8'", "! is not a known locale", "-"},
         {"locale", "'enxUS'", "! is not a known locale", "-"},
         {"locale", "'en-USA'", "! is not a known locale", "-"},
         {"locale", "'en-U1'", "! is not a known locale", "-"},
@@ -851,6 +865,7 @@ static void codes_of_directives_have_their_form(void **state)
     (void)state;
     assert_true(users_account_is_code("currency", "EUR"));
     assert_true(users_account_is_code("locale", "pt-BR"));
+    assert_true(users_account_is_code("locale", "zh-Hant"));
     assert_true(users_account_is_code("country", "NL"));
     assert_false(users_account_is_code("locale", "pt_BR"));
     assert_false(users_account_is_code("currency", "eur"));
@@ -872,7 +887,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(emails_have_at_most_254_octets),
     cmocka_unit_test(countries_are_two_letters),
     cmocka_unit_test(currencies_are_three_letters_or_an_object),
-    cmocka_unit_test(locales_are_a_language_and_a_region),
+    cmocka_unit_test(locales_are_a_language_a_script_and_a_region),
     cmocka_unit_test(c_sftp_pass_is_a_boolean),
     cmocka_unit_test(labels_are_objects_and_stay_in_the_body),
     cmocka_unit_test(registration_has_fields_of_its_own),
