@@ -9,6 +9,9 @@
 #include "http/reply.h"
 
 #include <apr_strings.h>
+#include <http_log.h>
+
+APLOG_USE_MODULE(users);
 
 static int fail(request_rec *r, const users_admission *admission, users_outcome outcome)
 {
@@ -246,6 +249,34 @@ static users_registration begin_registration(request_rec *r, const users_admissi
     return registration;
 }
 
+/* Ask for a country where the client names none. False where memory ran out. */
+static bool add_country(users_draft *draft, const char *country)
+{
+    draft->lacks_country = !json_object_get(draft->fields, "country");
+    return !draft->lacks_country ||
+           json_object_set_new(draft->fields, "country", json_string(country)) == 0;
+}
+
+/* Is what the database has found the administrator's fault, not the client's? */
+static bool is_misconfigured(request_rec *r, const users_draft *draft, const json_t *found)
+{
+    size_t i;
+    json_t *fault;
+
+    json_array_foreach(found, i, fault)
+    {
+        const char *field = json_string_value(json_object_get(fault, "field"));
+
+        if (draft->lacks_country && strcmp(field, "country") == 0) {
+            ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                          "UsersDefaultCountry: the database knows no country %s",
+                          users_settings_of(r->server)->default_country);
+            return true;
+        }
+    }
+    return false;
+}
+
 static int register_account(request_rec *r, const users_admission *admission)
 {
     const char *secret;
@@ -259,7 +290,7 @@ static int register_account(request_rec *r, const users_admission *admission)
         return users_reply_refusal(r, &admission->accept, refused);
     }
     registration = begin_registration(r, admission, &secret);
-    if (!secret) {
+    if (!secret || !add_country(&draft, users_settings_of(r->server)->default_country)) {
         return fail(r, admission, USERS_OUTCOME_FAILED);
     }
     outcome = users_db_register_account(admission->call, &registration, &draft.wanted, &change);
@@ -271,6 +302,9 @@ static int register_account(request_rec *r, const users_admission *admission)
     case USERS_CHANGE_REPEATED:
         return reply_registered(r, admission, &change, registration.name, secret);
     case USERS_CHANGE_INVALID:
+        if (is_misconfigured(r, &draft, change.faults)) {
+            return fail(r, admission, USERS_OUTCOME_FAILED);
+        }
         users_draft_add_faults(&draft, change.faults);
         return users_draft_reply(r, admission, &draft);
     case USERS_CHANGE_ENDED:

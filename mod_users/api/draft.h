@@ -7,6 +7,7 @@
 
 #include <httpd.h>
 #include <jansson.h>
+#include <stdbool.h>
 
 /* The types that a body may have. */
 #define USERS_ACCEPT_PATCH "application/json, application/merge-patch+json"
@@ -19,6 +20,7 @@ typedef struct {
     json_t *fields;             /* what of it is good */
     apr_array_header_t *faults; /* users_fault: what is not */
     users_submission wanted;    /* what the database is asked for */
+    bool lacks_country;         /* the client named none that is good */
 } users_draft;
 
 /* What stands between a request and any answer with content: a 406. */

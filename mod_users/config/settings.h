@@ -79,6 +79,7 @@ typedef enum {
     setting(const char *, realm, "users") \
     setting(const char *, host_name, NULL) \
     setting(int, max_body, 64 * 1024) \
+    setting(const char *, default_country, "US") \
     setting(const char *, default_currency, "USD") \
     setting(const char *, default_locale, "en") \
     setting(users_duplicates, duplicates, USERS_DUPLICATES_CREATE) \

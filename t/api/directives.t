@@ -105,6 +105,7 @@ subtest 'values' => sub {
             ],
             'a domain name with a dot, or localhost'
         ],
+        UsersDefaultCountry => [[qw(US NL)], [qw(us USA U5 United), 'U S'], 'a code of ISO 3166-1 alpha-2'],
         UsersDefaultCurrency => [[qw(USD EUR)], [qw(usd US USDT U5D)], 'a code of ISO 4217'],
         UsersTokenLifetime =>
             [[qw(1s 2h 8760h)], [qw(0 999ms 8761h)], 'a duration from 1s to 8760h'],

@@ -20,8 +20,13 @@ $server->start(
         <VirtualHost *:*>
           ServerName panel.example
           UsersHostName users.example.org
+          UsersDefaultCountry NL
           UsersDefaultCurrency EUR
           UsersDefaultLocale nl
+        </VirtualHost>
+        <VirtualHost *:*>
+          ServerName nowhere.example
+          UsersDefaultCountry ZZ
         </VirtualHost>
         <VirtualHost *:*>
           ServerName strict.example
@@ -190,13 +195,26 @@ subtest 'what the request leaves out has a default' => sub {
     is_deeply { $null->%{@unset} }, { $seen->%{@unset} }, 'null is as good as missing';
 
     my $panel = account_of(register({}, host => 'panel.example'))->{json}{user};
+    is $panel->{country},        'NL',  'UsersDefaultCountry';
     is $panel->{currency}{code}, 'EUR', 'UsersDefaultCurrency';
     is $panel->{locale},         'nl',  'UsersDefaultLocale';
 
-    $panel = account_of(register({ currency => 'GBP', locale => 'de' }, host => 'panel.example'))
+    $panel = account_of(register({ country => 'FR', currency => 'GBP', locale => 'de' }, host => 'panel.example'))
         ->{json}{user};
+    is $panel->{country},        'FR',  'a country that is named goes before UsersDefaultCountry';
     is $panel->{currency}{code}, 'GBP', 'a currency that is named goes before UsersDefaultCurrency';
     is $panel->{locale},         'de',  'a locale that is known goes before UsersDefaultLocale';
+};
+
+subtest 'a default country that the database does not know is the administrator\'s fault' => sub {
+    my $answer = register({}, host => 'nowhere.example');
+    is $answer->{status}, 500, 'not the client\'s';
+    $server->expect_log(qr/\[users:error\] .*UsersDefaultCountry: the database knows no country ZZ/);
+    is register({ country => 'NL' }, host => 'nowhere.example')->{status}, 201, 'who names one has that';
+    $answer = register({ country => 'XX' }, host => 'nowhere.example');
+    is_deeply $answer->{json}{errors}, ['country is not a known country'], '... or is told of it';
+    $answer = register({ country => 'USA' });
+    is_deeply $answer->{json}{errors}, ['country is not a known country'], '... by its form, too';
 };
 
 subtest 'a locale that is not known becomes the default' => sub {
