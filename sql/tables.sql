@@ -72,14 +72,14 @@ comment on table users.language is 'Languages that a locale may begin with.';
 comment on column users.language.code is 'ISO 639-1';
 
 create table users.script (
-  code text primary key check (code ~ '^[A-Z][a-z]{3}$'),
+  code text collate "C" primary key check (code ~ '^[A-Z][a-z]{3}$'),
   name text not null
 );
 comment on table users.script is 'Scripts that a locale may name after its language.';
 comment on column users.script.code is 'ISO 15924';
 
 create table users.area (
-  code text primary key check (code ~ '^[0-9]{3}$'),
+  code text collate "C" primary key check (code ~ '^[0-9]{3}$'),
   name text not null
 );
 comment on table users.area is 'Areas of several countries that a locale may end with in place of a country.';
