@@ -11,6 +11,7 @@
 #include <apr_strings.h>
 #include <http_core.h>
 #include <http_log.h>
+#include <unistd.h>
 
 APLOG_USE_MODULE(users);
 
@@ -21,10 +22,14 @@ APLOG_USE_MODULE(users);
 static void fill_in_defaults(users_settings *settings, const server_rec *s)
 {
     int threads = 1;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
 
     ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
     if (!settings->db_max) {
         settings->db_max = threads > 1 ? CONNECTIONS_PER_CHILD : 1;
+    }
+    if (!settings->host_lanes) {
+        settings->host_lanes = processors > 2 ? (int)processors : 2;
     }
     if (!settings->db_keep) {
         settings->db_keep = settings->db_max;

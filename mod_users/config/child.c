@@ -123,6 +123,7 @@ int users_child_prepare(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
 void users_child_open(apr_pool_t *pchild, server_rec *s)
 {
     users_database_begin(pchild);
+    users_shared_attach(pchild);
     for (server_rec *each = s; each; each = each->next) {
         if (has_database(each)) {
             users_db_settings settings = settings_for(each);

@@ -331,6 +331,11 @@ const command_rec users_directives[] = {
                      "Statements of a child that make concurrent changes together; 0: a statement "
                      "and a commit for each change (default: 1)",
                      MEMBER(change_lanes), 0, CONNECTIONS_LIMIT),
+    SERVER_DIRECTIVE("UsersHostLanes", set_number,
+                     "Statements of all children that one database server works on at once for "
+                     "requests that share them; 0: any number (default: 2 or, if there are more, "
+                     "the number of processors)",
+                     MEMBER(host_lanes), 0, CONNECTIONS_LIMIT),
     SERVER_DIRECTIVE("UsersDBReplica", set_replica,
                      "Connection string of a replica of UsersDB, which GET reads from "
                      "(default: none)",

@@ -73,6 +73,7 @@ typedef enum {
     setting(users_flag, db_prepare, USERS_FLAG_ON) \
     setting(int, read_lanes, 1) \
     setting(int, change_lanes, 1) \
+    setting(int, host_lanes, 0) \
     setting(const char *, replica, NULL) \
     setting(apr_interval_time_t, replica_lag, apr_time_from_sec(2)) \
     setting(users_challenge, challenge, USERS_CHALLENGE_BOTH) \

@@ -1,21 +1,63 @@
 #include "config/shared.h"
 
+#include "config/settings.h"
 #include "http/process.h"
 
 #include <apr_hash.h>
 #include <apr_strings.h>
+#include <http_log.h>
+
+APLOG_USE_MODULE(users);
 
 /* Of a connection string. */
 typedef struct {
     struct users_noted *noted;
     struct users_capacity *capacity;
+    struct users_lanes *lanes;
 } memory;
 
-static apr_hash_t *memories; /* by connection string; of this configuration */
+/* Of this configuration: by connection string, and by server. */
+static apr_hash_t *memories;
+static apr_hash_t *lanes;
 
 void users_shared_begin(apr_pool_t *pconf)
 {
     memories = apr_hash_make(pconf);
+    lanes = apr_hash_make(pconf);
+}
+
+/*
+ * Those of a database server, of which the first virtual host that has it says how many. They
+ * outlive reloads: APR destroys a lock when it is in no process's use, and one of a child that was
+ * forked but has not begun yet is not counted.
+ */
+static struct users_lanes *lanes_of(const server_rec *s, const char *server)
+{
+    int count = users_settings_of(s)->host_lanes;
+    struct users_lanes *found = apr_hash_get(lanes, server, APR_HASH_KEY_STRING);
+    struct users_lanes **kept;
+
+    if (found || count == USERS_NONE) {
+        return found;
+    }
+    kept = users_process_memory(
+        s, apr_psprintf(apr_hash_pool_get(lanes), "lanes 1 %d %s", count, server), sizeof(*kept));
+    if (!*kept) {
+        *kept = users_db_lanes(s->process->pool, count);
+    }
+    if (!*kept) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                     "UsersHostLanes: the system has no such locks, so there may be any number");
+    }
+    apr_hash_set(lanes, server, APR_HASH_KEY_STRING, *kept);
+    return *kept;
+}
+
+void users_shared_attach(apr_pool_t *pchild)
+{
+    for (apr_hash_index_t *i = apr_hash_first(pchild, lanes); i; i = apr_hash_next(i)) {
+        users_db_lanes_attach(apr_hash_this_val(i), pchild);
+    }
 }
 
 /* A name's number is that of the layout: users_process_shared(). */
@@ -32,6 +74,7 @@ static memory memory_of(const server_rec *s, const char *conninfo)
                                             users_db_noted_size());
         found->capacity = users_process_shared(s, apr_pstrcat(pool, "capacity 1 ", server, NULL),
                                                users_db_capacity_size());
+        found->lanes = lanes_of(s, server);
         apr_hash_set(memories, conninfo, APR_HASH_KEY_STRING, found);
     }
     return *found;
@@ -43,10 +86,12 @@ void users_shared_find(const server_rec *s, users_db_settings *settings)
 
     settings->noted = own.noted;
     settings->capacity = own.capacity;
+    settings->host_lanes = own.lanes;
     if (settings->replica) {
         memory replicas = memory_of(s, settings->replica);
 
         settings->replica_noted = replicas.noted;
         settings->replica_capacity = replicas.capacity;
+        settings->replica_lanes = replicas.lanes;
     }
 }

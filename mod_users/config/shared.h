@@ -9,6 +9,9 @@
 /* A configuration begins, in memory of pconf: none is known. */
 void users_shared_begin(apr_pool_t *pconf);
 
+/* A child begins, which has the locks too until its pool is cleared. */
+void users_shared_attach(apr_pool_t *pchild);
+
 /*
  * Have the settings of a server's database know the memory for what the log has been told of it,
  * and for how many connections it has; NULL where the system has none. The first process makes it,

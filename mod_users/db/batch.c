@@ -6,7 +6,8 @@
 #include <errno.h>
 
 struct users_batcher {
-    int limit; /* of queries in flight */
+    int limit;          /* of queries in flight */
+    users_lanes *lanes; /* of which each takes one; NULL: they need none */
     users_batch_query *query;
     void *context;
 
@@ -16,12 +17,13 @@ struct users_batcher {
     users_waiter **end;
 };
 
-users_batcher *users_batcher_create(apr_pool_t *pool, int limit, users_batch_query *query,
-                                    void *context)
+users_batcher *users_batcher_create(apr_pool_t *pool, int limit, users_lanes *lanes,
+                                    users_batch_query *query, void *context)
 {
     users_batcher *batcher = apr_pcalloc(pool, sizeof(*batcher));
 
     batcher->limit = limit;
+    batcher->lanes = lanes;
     batcher->query = query;
     batcher->context = context;
     batcher->end = &batcher->first;
@@ -104,22 +106,10 @@ static bool wait_for_call(users_batcher *batcher, users_waiter *waiter)
     return true;
 }
 
-/* Run a query for this waiter and all that wait; then have the next one begin, if any waits. */
-static void lead(users_batcher *batcher, users_waiter *waiter)
+/* Have the next one lead a query, if any waits. */
+static void pass_on(users_batcher *batcher)
 {
-    users_waiter *waiters[USERS_BATCH_MAX];
     users_waiter *next;
-    int count = 0;
-
-    waiters[count++] = waiter;
-    apr_thread_mutex_lock(batcher->mutex);
-    while (count < USERS_BATCH_MAX && (next = dequeue(batcher))) {
-        next->state = USERS_WAITER_TAKEN;
-        waiters[count++] = next;
-    }
-    apr_thread_mutex_unlock(batcher->mutex);
-
-    batcher->query(batcher->context, waiters, count);
 
     apr_thread_mutex_lock(batcher->mutex);
     next = dequeue(batcher);
@@ -132,15 +122,51 @@ static void lead(users_batcher *batcher, users_waiter *waiter)
     if (next) {
         sem_post(&next->called);
     }
+}
+
+/* Take all that wait by now, as many as a query has room for, behind the one that is there. */
+static int gather(users_batcher *batcher, users_waiter **waiters)
+{
+    users_waiter *next;
+    int count = 1;
+
+    apr_thread_mutex_lock(batcher->mutex);
+    while (count < USERS_BATCH_MAX && (next = dequeue(batcher))) {
+        next->state = USERS_WAITER_TAKEN;
+        waiters[count++] = next;
+    }
+    apr_thread_mutex_unlock(batcher->mutex);
+    return count;
+}
+
+/*
+ * Run a query for this waiter and all that wait when a lane is free for it. False where none was
+ * before its deadline.
+ */
+static bool lead(users_batcher *batcher, users_waiter *waiter)
+{
+    users_waiter *waiters[USERS_BATCH_MAX] = {waiter};
+    apr_proc_mutex_t *lane;
+    bool leads = users_lanes_take(batcher->lanes, waiter->deadline, &lane);
+    int count = leads ? gather(batcher, waiters) : 1;
+
+    if (leads) {
+        batcher->query(batcher->context, waiters, count);
+    }
+    if (lane) {
+        apr_proc_mutex_unlock(lane);
+    }
+    pass_on(batcher);
     for (int i = 1; i < count; i++) {
         sem_post(&waiters[i]->called); /* from here on the waiter may be gone */
     }
+    return leads;
 }
 
 bool users_batch_join(users_batcher *batcher, users_waiter *waiter)
 {
     bool leads;
-    bool called = true;
+    bool answered = true;
 
     apr_thread_mutex_lock(batcher->mutex);
     leads = batcher->in_flight < batcher->limit;
@@ -153,12 +179,9 @@ bool users_batch_join(users_batcher *batcher, users_waiter *waiter)
     apr_thread_mutex_unlock(batcher->mutex);
 
     if (!leads) {
-        called = wait_for_call(batcher, waiter);
-        leads = called && waiter->state == USERS_WAITER_LEADS;
+        answered = wait_for_call(batcher, waiter);
+        leads = answered && waiter->state == USERS_WAITER_LEADS;
         sem_destroy(&waiter->called);
     }
-    if (leads) {
-        lead(batcher, waiter);
-    }
-    return called;
+    return leads ? lead(batcher, waiter) : answered;
 }

@@ -6,6 +6,8 @@
 #ifndef USERS_DB_BATCH_H
 #define USERS_DB_BATCH_H
 
+#include "db/lanes.h"
+
 #include <apr_pools.h>
 #include <apr_time.h>
 #include <semaphore.h>
@@ -32,13 +34,16 @@ typedef struct users_waiter {
  */
 typedef void users_batch_query(void *context, users_waiter **waiters, int count);
 
-/* limit: how many queries may be in flight, 1 or more. NULL where no lock could be had. */
-users_batcher *users_batcher_create(apr_pool_t *pool, int limit, users_batch_query *query,
-                                    void *context);
+/*
+ * limit: how many queries may be in flight, 1 or more; lanes: how many of all processes, NULL for
+ * any number. NULL where no lock could be had.
+ */
+users_batcher *users_batcher_create(apr_pool_t *pool, int limit, users_lanes *lanes,
+                                    users_batch_query *query, void *context);
 
 /*
- * Get a waiter answered, by a query of this thread or of another one. Returns false where it was
- * still in the queue at its deadline: it has then left it, unanswered.
+ * Get a waiter answered, by a query of this thread or of another one. Returns false where no query
+ * has taken it by its deadline: it then goes unanswered.
  */
 bool users_batch_join(users_batcher *batcher, users_waiter *waiter);
 

@@ -119,7 +119,8 @@ users_changes *users_changes_create(apr_pool_t *pool, users_db *db, const users_
 
     changes->db = db;
     changes->kind = kind;
-    changes->batcher = users_batcher_create(pool, limit, make_all, changes);
+    changes->batcher =
+        users_batcher_create(pool, limit, db->settings->host_lanes, make_all, changes);
     return changes->batcher ? changes : NULL;
 }
 

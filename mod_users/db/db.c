@@ -50,7 +50,8 @@ static users_db *open_one(apr_pool_t *pool, users_db_settings *settings, const u
     own_memory(pool, settings);
     db->pool = users_pool_create(pool, &db->log, settings, db->name);
     if (settings->read_lanes > 0) {
-        db->tokens = users_batcher_create(pool, settings->read_lanes, users_tokens_find_all, db);
+        db->tokens = users_batcher_create(pool, settings->read_lanes, settings->host_lanes,
+                                          users_tokens_find_all, db);
     }
     users_accounts_share(pool, db, settings->change_lanes);
     return db->pool ? db : NULL;
@@ -65,6 +66,7 @@ static users_db_settings *replica_settings(apr_pool_t *pool, const users_db_sett
     own->password = settings->replica_password;
     own->noted = settings->replica_noted;
     own->capacity = settings->replica_capacity;
+    own->host_lanes = settings->replica_lanes;
     if (own->db_timeout > settings->request_timeout / 2) {
         own->db_timeout = settings->request_timeout / 2;
     }

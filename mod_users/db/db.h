@@ -54,6 +54,8 @@ typedef struct {
     bool db_prepare;                        /* prepared statements and settings of a session */
     int read_lanes;                  /* queries in flight that concurrent reads share; 0: none */
     int change_lanes;                /* the same of changes, which share a commit then */
+    struct users_lanes *host_lanes;  /* users_lanes_create(): of both, of all processes; NULL: any
+                                        number */
     apr_interval_time_t replica_lag; /* how old a replica's answer may be */
     struct users_writers
         *writers;              /* users_db_shared_size() octets, zero at first; NULL: no replica */
@@ -61,6 +63,7 @@ typedef struct {
     struct users_noted *replica_noted; /* the same of the replica */
     struct users_capacity *capacity;   /* users_db_capacity_size() octets; NULL: its own */
     struct users_capacity *replica_capacity;
+    struct users_lanes *replica_lanes;
 } users_db_settings;
 
 typedef struct users_db users_db;
@@ -81,6 +84,14 @@ apr_size_t users_db_capacity_size(void);
  */
 void users_db_capacity_begin(struct users_capacity *capacity, int children);
 void users_db_capacity_add(struct users_capacity *capacity, int connections);
+
+/*
+ * How many statements, each for several requests, all children together may have a server work on
+ * at once. For this process and its children, in memory of pool; NULL where the system can't. Each
+ * child attaches itself. lanes: NULL does nothing.
+ */
+struct users_lanes *users_db_lanes(apr_pool_t *pool, int count);
+void users_db_lanes_attach(struct users_lanes *lanes, apr_pool_t *pool);
 
 /* Are these settings of the same database, so that one users_db will do for both? */
 bool users_db_is_same(const users_db_settings *a, const users_db_settings *b);

@@ -86,6 +86,7 @@ subtest 'values' => sub {
         UsersDBPrepare => [[qw(on off Off)], [qw(0 yes)], 'on or off'],
         UsersReplicaLag => [[@durations], ['0', '25h'], $duration],
         UsersReadLanes => [[qw(0 1 1000)], [qw(-1 1001 one)], 'a number from 0 to 1000'],
+        UsersHostLanes   => [[qw(0 1 1000)], [qw(-1 1001 one)], 'a number from 0 to 1000'],
         UsersChangeLanes => [[qw(0 1 1000)], [qw(-1 1001 one)], 'a number from 0 to 1000'],
         UsersMaxBody   =>
             [[qw(1 65536 16777216)], [qw(0 -1 16777217 64k)], 'a number from 1 to 16777216'],

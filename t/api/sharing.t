@@ -216,7 +216,7 @@ sub test_statements ($shared, @turns) {
     }
 }
 
-for my $case (['UsersReadLanes 0', 4], ['UsersReadLanes 3', 3], ['', 1]) {
+for my $case (['UsersReadLanes 0', 4], ["UsersReadLanes 3\nUsersHostLanes 0", 3], ['', 1]) {
     my ($lanes, $statements) = @$case;
     start(lanes => $lanes);
     my @turns = 1 .. $statements;
@@ -401,7 +401,7 @@ SKIP: {
                 my $over = generations() > $before;
                 ask_all();
                 my @shown = answer_all();
-                push @wrong, grep { $shown[$_] ne $users[$_] } keys @shown;
+                push @wrong, map { "$_: $shown[$_]" } grep { $shown[$_] ne $users[$_] } keys @shown;
                 return $over;
             },
             'httpd to restart'

@@ -4,6 +4,7 @@
 static int wait_by_the_time_of_day(sem_t *semaphore, const struct timespec *until);
 #define sem_timedwait wait_by_the_time_of_day
 #include "db/batch.c" /* to see who waits in the queue */
+#include "db/lanes.c"
 #undef sem_timedwait
 
 #include "unit.h"
@@ -49,7 +50,7 @@ static users_batcher *gated_batcher(void **state, gated *g, int limit)
     *g = (gated){.queries = 0};
     sem_init(&g->entered, 0, 0);
     sem_init(&g->gate, 0, 0);
-    return users_batcher_create(*state, limit, gated_query, g);
+    return users_batcher_create(*state, limit, NULL, gated_query, g);
 }
 
 /* A thread that asks once. */
@@ -312,7 +313,7 @@ static void *ask_often(void *data)
 static void nobody_is_lost_in_a_crowd(void **state)
 {
     for (int limit = 1; limit <= 3; limit += 2) {
-        users_batcher *batcher = users_batcher_create(*state, limit, random_query, NULL);
+        users_batcher *batcher = users_batcher_create(*state, limit, NULL, random_query, NULL);
         crowd crowds[THREADS];
         int answered = 0;
         int failed = 0;
