@@ -24,11 +24,6 @@ static bool is_letter(char c)
     return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
 
-static char upper(char c)
-{
-    return (char)(is_letter(c) ? c & ~' ' : c);
-}
-
 static char lower(char c)
 {
     return (char)(is_letter(c) ? c | ' ' : c);
@@ -179,9 +174,9 @@ static char fit(char c, char form)
 {
     switch (form) {
     case 'a':
-        return (char)(is_letter(c) ? lower(c) : '\0');
+        return (char)(is_letter(c) ? c | ' ' : '\0');
     case 'A':
-        return (char)(is_letter(c) ? upper(c) : '\0');
+        return (char)(is_letter(c) ? c & ~' ' : '\0');
     case '0':
         return (char)(is_digit(c) ? c : '\0');
     default:
