@@ -36,6 +36,9 @@ begin
     v_id := (select id from users.account where id = p_user::bigint);
   else
     v_id := (select id from users.account where lower(email collate "C") = lower(p_user collate "C"));
+    if v_id is null then -- a terminal may send decomposed characters; the API stores composed ones
+      v_id := (select id from users.account where lower(email collate "C") = lower(normalize(p_user) collate "C"));
+    end if;
   end if;
   if v_id is null and p_user is not null then
     raise no_data_found using message = format('there is no user %s', p_user);

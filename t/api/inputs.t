@@ -4,6 +4,7 @@ use v5.36;
 use utf8;
 use JSON::PP ();
 use Users::Test;
+use Users::Test::Usersctl;
 
 my $server = Users::Test->new;
 $server->start(
@@ -195,7 +196,9 @@ subtest 'an address is trimmed and composed' => sub {
     my ($composed, $decomposed) = ("jos\x{e9}\@caf\x{e9}.example", "jose\x{301}\@cafe\x{301}.example");
     is patch({ email => $decomposed })->{status}, 200, 'NFD';
     is account()->{email}, $composed, '... is stored as NFC';
+    my $usersctl = Users::Test::Usersctl->new($server);
     for my $same ($composed, $decomposed) {
+        is +($usersctl->run(qw(user show), $same))[0], 0, 'usersctl finds it, ' . shown($same);
         like register({ email => $same })->{json}{user}{email}, qr/^jane_/, 'another account has it, ' . shown($same);
     }
     my $api = register({ email => 'free@example.com' })->{json}{user}{api};
