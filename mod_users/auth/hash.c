@@ -1,61 +1,39 @@
 #include "auth/hash.h"
 
+#include "auth/workers.h"
 #include "config/settings.h"
 #include "core/clock.h"
 #include "core/episode.h"
+#include "http/network.h"
 
 #include <ap_mpm.h>
-#include <apr_atomic.h>
 #include <apr_md5.h>
-#include <apr_strings.h>
-#include <apr_thread_cond.h>
-#include <apr_thread_mutex.h>
-#include <apr_thread_pool.h>
 #include <http_log.h>
+#include <openssl/crypto.h>
 #include <sched.h>
+#include <stdlib.h>
 
 APLOG_USE_MODULE(users);
 
 #define REST         9                     /* times as long as a wrong password took */
-#define LONGEST_REST apr_time_from_sec(1)  /* a child waits for it at its end */
+#define LONGEST_REST apr_time_from_sec(1)  /* of one wrong password */
+#define LAST_WORDS   apr_time_from_sec(1)  /* for a hash under way when the child ends */
 #define QUIET        apr_time_from_sec(10) /* without a refusal, and it is over */
 
-/* This child's. */
+/* This child's. Static, since a thread that is not through at the child's end still has it. */
 static struct {
-    apr_thread_pool_t *threads;
-    apr_thread_mutex_t *mutex; /* guards the state of every comparison */
-    apr_uint32_t waiting;      /* requests */
-    apr_uint32_t crowd;        /* how many may wait */
-    users_episode refusing;    /* as there are too many, or they wait too long */
-} hashers;                     /* without threads until the child has begun */
+    users_workers workers;
+    users_episode refusing; /* as there are too many, or they wait too long */
+} hashers;
 
-/* A password to be compared with a hash. In memory of its request, which waits for it. */
+/* A password to be compared with a hash, and copies of both behind it. */
 typedef struct {
-    const char *password;
-    const char *hash;
-    apr_thread_cond_t *computed;
-    bool done;
+    users_job job; /* first */
+    size_t size;
     apr_status_t status; /* apr_password_validate()'s */
+    const char *hash;
+    char password[];
 } comparison;
-
-void users_hash_open(apr_pool_t *pchild, server_rec *s)
-{
-    int limit = users_settings_of(s)->hash_slots;
-    int threads = 1;
-    apr_status_t status;
-
-    memset(&hashers, 0, sizeof(hashers));
-    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
-    hashers.crowd = (apr_uint32_t)(threads / 4 > limit ? threads / 4 : limit);
-    status = apr_thread_mutex_create(&hashers.mutex, APR_THREAD_MUTEX_DEFAULT, pchild);
-    if (status == APR_SUCCESS) {
-        status = apr_thread_pool_create(&hashers.threads, 0, (apr_size_t)limit, pchild);
-    }
-    if (status != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_CRIT, status, s, "UsersHashSlots: no threads can be had");
-        hashers.threads = NULL;
-    }
-}
 
 /* On Linux the policy is a thread's own, and one that gave way can't be promoted again. */
 static void give_way(void)
@@ -65,58 +43,64 @@ static void give_way(void)
 #endif
 }
 
-/* A task of the thread pool. */
-static void *APR_THREAD_FUNC compute(apr_thread_t *thread, void *data)
+static apr_status_t close_hashers(void *unused)
 {
-    comparison *c = data;
+    (void)unused;
+    users_workers_close(&hashers.workers, LAST_WORDS);
+    return APR_SUCCESS;
+}
+
+void users_hash_open(apr_pool_t *pchild, server_rec *s)
+{
+    unsigned slots = (unsigned)users_settings_of(s)->hash_slots;
+    int threads = 1;
+    unsigned crowd;
+
+    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
+    crowd = (unsigned)threads / 4;
+    memset(&hashers, 0, sizeof(hashers));
+    users_workers_open(&hashers.workers, slots, crowd > slots ? crowd - slots : 1, give_way);
+    apr_pool_cleanup_register(pchild, NULL, close_hashers, apr_pool_cleanup_null);
+}
+
+/* A users_job's. */
+static apr_interval_time_t compute(users_job *job)
+{
+    comparison *c = (comparison *)job;
     apr_time_t began = users_now();
     apr_interval_time_t rest;
-    apr_status_t status;
 
-    (void)thread;
-    give_way();
-    status = apr_password_validate(c->password, c->hash);
-    apr_thread_mutex_lock(hashers.mutex);
-    c->status = status;
-    c->done = true;
-    apr_thread_cond_signal(c->computed);
-    apr_thread_mutex_unlock(hashers.mutex); /* from here on the comparison may be gone */
-    if (status != APR_SUCCESS) {
-        rest = REST * (users_now() - began);
-        apr_sleep(rest < LONGEST_REST ? rest : LONGEST_REST);
+    c->status = apr_password_validate(c->password, c->hash);
+    if (c->status == APR_SUCCESS) {
+        return 0;
     }
-    return NULL;
+    rest = REST * (users_now() - began);
+    return rest < LONGEST_REST ? rest : LONGEST_REST;
 }
 
-static bool wait_for_answer(comparison *c, apr_interval_time_t patience)
+static void forget(users_job *job)
 {
-    apr_time_t deadline = users_now() + patience;
-    apr_interval_time_t left;
-    bool done;
+    comparison *c = (comparison *)job;
 
-    apr_thread_mutex_lock(hashers.mutex);
-    while (!c->done && (left = deadline - users_now()) > 0) {
-        apr_thread_cond_timedwait(c->computed, hashers.mutex, left);
-    }
-    done = c->done;
-    apr_thread_mutex_unlock(hashers.mutex);
-    return done;
+    OPENSSL_cleanse(c, c->size);
+    free(c);
 }
 
-/* Have a thread compute it. At the end no thread knows of it any more, whatever came of that. */
-static bool submit(comparison *c, apr_interval_time_t patience)
+/* NULL without memory. */
+static comparison *make_comparison(const request_rec *r, const char *password, const char *hash)
 {
-    bool done;
+    size_t length = strlen(password) + 1;
+    size_t size = sizeof(comparison) + length + strlen(hash) + 1;
+    comparison *c = calloc(1, size);
 
-    if (apr_thread_pool_push(hashers.threads, compute, c, APR_THREAD_TASK_PRIORITY_NORMAL, c) !=
-        APR_SUCCESS) {
-        return false;
+    if (c) {
+        c->job = (users_job){.run = compute, .destroy = forget, .owner = users_network_of(r)};
+        c->size = size;
+        c->hash = c->password + length;
+        memcpy(c->password, password, length);
+        memcpy(c->password + length, hash, strlen(hash) + 1);
     }
-    done = wait_for_answer(c, patience);
-    if (!done) {
-        apr_thread_pool_tasks_cancel(hashers.threads, c); /* waits for a thread that is at it */
-    }
-    return done;
+    return c;
 }
 
 /* Tell the log when requests begin to be refused, and when that is over. */
@@ -140,20 +124,16 @@ static void note(request_rec *r, bool computed)
 
 bool users_hash_compare(request_rec *r, const char *password, const char *hash, bool *right)
 {
-    const users_settings *settings = users_settings_of(r->server);
-    comparison *c = apr_pcalloc(r->pool, sizeof(*c));
+    apr_time_t deadline = users_now() + users_settings_of(r->server)->db_acquire_timeout;
+    comparison *c = make_comparison(r, password, hash);
     bool done = false;
 
-    *c = (comparison){.password = password, .hash = hash};
-    if (!hashers.threads || apr_thread_cond_create(&c->computed, r->pool) != APR_SUCCESS) {
-        return false;
+    if (c) {
+        done = users_workers_run(&hashers.workers, &c->job, deadline) == USERS_WORK_DONE &&
+               c->status != APR_ENOMEM;
+        *right = done && c->status == APR_SUCCESS;
+        users_workers_release(&hashers.workers, &c->job);
     }
-    if (apr_atomic_inc32(&hashers.waiting) < hashers.crowd) {
-        done = submit(c, settings->db_acquire_timeout);
-    }
-    apr_atomic_dec32(&hashers.waiting);
-    *right = c->status == APR_SUCCESS;
-    done = done && c->status != APR_ENOMEM;
     note(r, done);
     return done;
 }

@@ -2,8 +2,9 @@
  * Threads for hashing passwords. A hash takes a core for tens of milliseconds, on purpose: a few
  * threads of a child (UsersHashSlots) compute them and give way to all others, and only a quarter
  * of those that serve requests may wait for them at once, so that a flood of wrong passwords does
- * not park them all. After a wrong one a thread rests, since the scheduler may charge all of httpd
- * with what a thread of it has used.
+ * not park them all. Clients' addresses take turns. After a wrong one its address rests, and where
+ * many do so all rest, since the scheduler may charge all of httpd with what a thread of it has
+ * used.
  */
 #ifndef USERS_AUTH_HASH_H
 #define USERS_AUTH_HASH_H

@@ -20,7 +20,6 @@
 #include <apr_shm.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
-#include <apr_thread_pool.h>
 #include <apr_thread_proc.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -34,6 +33,7 @@
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -264,6 +264,16 @@ static json_t *fail_to_load(json_error_t *error)
     call(int, sched_setscheduler, \
          (pid_t pid, int policy, const struct sched_param *parameter), \
          (pid, policy, parameter), (fail_with(EPERM), -1), NOTHING, 0) \
+    call(int, pthread_create, \
+         (pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), \
+          void *data), \
+         (thread, attributes, start, data), EAGAIN, NOTHING, 0) \
+    /* what it goes by is the machine's clock, which nobody sets here */ \
+    call(int, pthread_cond_timedwait, \
+         (pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *until), \
+         (cond, mutex, \
+          &(struct timespec){until->tv_sec - atomic_load(&state->ahead), until->tv_nsec}), \
+         ETIMEDOUT, NOTHING, 0) \
     /* libc, of usersctl */ \
     call(int, setenv, (const char *name, const char *value, int replace), \
          (name, value, replace), (fail_with(ENOMEM), -1), NOTHING, 0) \
@@ -286,13 +296,6 @@ static json_t *fail_to_load(json_error_t *error)
     call(apr_status_t, apr_thread_cond_timedwait, \
          (apr_thread_cond_t *cond, apr_thread_mutex_t *mutex, apr_interval_time_t timeout), \
          (cond, mutex, timeout), APR_TIMEUP, NOTHING, 0) \
-    call(apr_status_t, apr_thread_pool_create, \
-         (apr_thread_pool_t **threads, apr_size_t first, apr_size_t most, apr_pool_t *pool), \
-         (threads, first, most, pool), APR_ENOMEM, NOTHING, 0) \
-    call(apr_status_t, apr_thread_pool_push, \
-         (apr_thread_pool_t *threads, apr_thread_start_t task, void *data, \
-          apr_byte_t priority, void *owner), \
-         (threads, task, data, priority, owner), APR_ENOMEM, NOTHING, 0) \
     call(apr_status_t, apr_global_mutex_child_init, \
          (apr_global_mutex_t **mutex, const char *file, apr_pool_t *pool), \
          (mutex, file, pool), APR_EGENERAL, NOTHING, 0) \
@@ -397,6 +400,8 @@ static json_t *fail_to_load(json_error_t *error)
     back(int, sem_init, (sem_t *semaphore, int shared, unsigned value), \
          (semaphore, shared, value), SEMAPHORE, -1) \
     back(apr_status_t, apr_global_mutex_unlock, (apr_global_mutex_t *mutex), (mutex), LOCK, 1) \
+    back(int, pthread_mutex_lock, (pthread_mutex_t *mutex), (mutex), LOCK, -1) \
+    back(int, pthread_mutex_unlock, (pthread_mutex_t *mutex), (mutex), LOCK, 1) \
     back(apr_status_t, apr_thread_mutex_lock, (apr_thread_mutex_t *mutex), (mutex), LOCK, -1) \
     back(apr_status_t, apr_thread_mutex_unlock, (apr_thread_mutex_t *mutex), (mutex), LOCK, 1)
 
@@ -435,6 +440,10 @@ static const char *const harmless[] = {
     "json_null", "json_true", "json_false", "json_delete", "json_object_del",
     /* a semaphore of ours is in order */
     "sem_post",
+    /* nor can these fail: what there is for threads of ours */
+    "pthread_cond_broadcast", "pthread_cond_destroy", "pthread_cond_init", "pthread_cond_signal",
+    "pthread_condattr_*", "pthread_detach", "pthread_join", "pthread_mutex_init", "pthread_sigmask",
+    "sigfillset", "OPENSSL_cleanse",
     /* what becomes of a stream is asked at its end: ferror */
     "fputc", "fputs", "fwrite", "fread", "putc", "puts", "putchar", "printf", "__printf_chk",
     "fprintf", "__fprintf_chk",
@@ -449,9 +458,8 @@ static const char *const harmless[] = {
     "apr_pool_cleanup_*", "apr_pool_destroy", "apr_pool_userdata_*", "apr_proc_kill",
     "apr_procattr_error_check_set", "apr_psprintf", "apr_pstr*", "apr_punescape_*",
     "apr_shm_baseaddr_get", "apr_sleep", "apr_snprintf", "apr_strerror", "apr_vsnprintf",
-    "apr_strtoi64", "apr_strtok", "apr_table_*", "apr_thread_cond_signal",
-    "apr_thread_pool_tasks_cancel", "apr_time_now", "apr_tokenize_to_argv", "apr_uid_*",
-    "apr_uri_*",
+    "apr_strtoi64", "apr_strtok", "apr_table_*", "apr_thread_cond_signal", "apr_time_now",
+    "apr_tokenize_to_argv", "apr_uid_*", "apr_uri_*",
     /* httpd; ap_lookup_provider fails where users_cache_check() has already refused to start */
     "ap_bin2hex", "ap_check_cmd_context", "ap_construct_url", "ap_escape_quotes",
     "ap_get_status_line", "ap_hook_*", "ap_log_*", "ap_lookup_provider",
@@ -575,6 +583,18 @@ static int torture_clock_gettime(clockid_t clock, struct timespec *now)
     return failed;
 }
 
+/* It has no lock while it waits. */
+static __typeof__(pthread_cond_wait) *real_pthread_cond_wait;
+static int torture_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+    int failed;
+
+    count_live(LOCK, -1);
+    failed = real_pthread_cond_wait(cond, mutex);
+    count_live(LOCK, 1);
+    return failed;
+}
+
 /* Replacing */
 
 typedef struct {
@@ -588,7 +608,7 @@ static const entry of_module[] = {
     CALLS(ENTRY) RETURNS(ENTRY)
 #undef ENTRY
 #define ENTRY(name) {#name, (void *)torture_##name, (void **)&real_##name},
-        OTHER_CALLS(ENTRY) ENTRY(clock_gettime)
+        OTHER_CALLS(ENTRY) ENTRY(clock_gettime) ENTRY(pthread_cond_wait)
 #undef ENTRY
             {NULL, NULL, NULL}};
 
