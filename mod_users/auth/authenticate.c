@@ -98,49 +98,39 @@ users_refusal users_authenticate_owner(request_rec *r, users_db_call *call, cons
                                        const char *secret, users_knowledge wanted,
                                        users_principal *principal)
 {
-    users_attempt attempt;
+    given_secret given = {r, secret};
     users_secret stored = {.digest = NULL};
-    users_refusal refused;
+    users_outcome outcome;
     bool found = false;
 
     if (!name) { /* something that can't be a pair: no need to look */
         return users_refuse(HTTP_UNAUTHORIZED, WRONG_PAIR);
     }
-    refused = users_lockout_begin(r, "API credentials", name, &attempt);
-    if (refused.status == OK) {
-        given_secret given = {r, secret};
-        users_outcome outcome = users_db_find_credential(call, name, wanted, is_known, &given,
-                                                         &found, principal, &stored);
-
-        if (outcome != USERS_OUTCOME_DONE) {
-            return users_refuse_outcome(r, outcome);
-        }
-        refused = users_verify_secret(r, &attempt, name, secret, found, &stored);
+    outcome =
+        users_db_find_credential(call, name, wanted, is_known, &given, &found, principal, &stored);
+    if (outcome != USERS_OUTCOME_DONE) {
+        return users_refuse_outcome(r, outcome);
     }
     principal->scopes = OWNER_SCOPES;
     principal->proof = (users_proof){.credential = name};
-    return or_wrong(refused, WRONG_PAIR);
+    return or_wrong(users_verify_secret(r, "API credentials", name, secret, found, &stored),
+                    WRONG_PAIR);
 }
 
 users_refusal users_authenticate_application(request_rec *r, users_db_call *call,
                                              const char *client_id, const char *secret,
                                              users_application *application)
 {
-    users_attempt attempt;
     users_secret stored = {.digest = NULL};
     bool found = false;
-    users_refusal refused = users_lockout_begin(r, "application", client_id, &attempt);
+    users_outcome outcome =
+        users_db_find_application(call, client_id, &found, application, &stored);
 
-    if (refused.status == OK) {
-        users_outcome outcome =
-            users_db_find_application(call, client_id, &found, application, &stored);
-
-        if (outcome != USERS_OUTCOME_DONE) {
-            return users_refuse_outcome(r, outcome);
-        }
-        refused = users_verify_secret(r, &attempt, client_id, secret, found, &stored);
+    if (outcome != USERS_OUTCOME_DONE) {
+        return users_refuse_outcome(r, outcome);
     }
-    return or_wrong(refused, "the client_id or the client secret is wrong");
+    return or_wrong(users_verify_secret(r, "application", client_id, secret, found, &stored),
+                    "the client_id or the client secret is wrong");
 }
 
 static users_refusal judge_pair(request_rec *r, users_db_call *call, const users_credential *pair,

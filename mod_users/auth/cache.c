@@ -38,7 +38,7 @@ int users_cache_prepare(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     return OK;
 }
 
-/* Does any server remember failures or verified passwords? */
+/* Does any server remember verified passwords? */
 static bool is_needed(const server_rec *s)
 {
     bool needed = false;
@@ -46,8 +46,7 @@ static bool is_needed(const server_rec *s)
     for (; s; s = s->next) {
         const users_settings *settings = users_settings_of(s);
 
-        needed |= settings->endpoints->nelts &&
-                  (settings->max_failures > 0 || settings->credential_cache > 0);
+        needed |= settings->endpoints->nelts && settings->credential_cache > 0;
     }
     return needed;
 }
@@ -75,7 +74,7 @@ int users_cache_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, se
 
         ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
                      "UsersCache: there is no socache provider '%s': load mod_socache_%s, or turn "
-                     "off what needs it by UsersMaxFailures 0 and UsersCredentialCache 0",
+                     "off what needs it by UsersCredentialCache 0",
                      name, name);
         return !OK;
     }
@@ -177,7 +176,7 @@ static void note(request_rec *r, apr_status_t status)
 
     if (apr_atomic_xchg32(&cache->failing, failing) != failing) {
         ap_log_rerror(APLOG_MARK, failing ? APLOG_ERR : APLOG_WARNING, status, r,
-                      failing ? "UsersCache keeps nothing: wrong secrets are not counted"
+                      failing ? "UsersCache keeps nothing: hashed passwords are hashed each time"
                               : "UsersCache works again");
     }
 }
@@ -206,9 +205,9 @@ static void put(request_rec *r, const unsigned char *key, const void *value, uns
 }
 
 /* False where the mutex is wanted and can't be had: then the cache must not be touched. */
-static bool lock(request_rec *r, bool wanted)
+static bool lock(request_rec *r)
 {
-    apr_status_t status = wanted ? apr_global_mutex_lock(cache->mutex) : APR_SUCCESS;
+    apr_status_t status = wants_mutex() ? apr_global_mutex_lock(cache->mutex) : APR_SUCCESS;
 
     if (status != APR_SUCCESS) {
         note(r, status);
@@ -216,9 +215,9 @@ static bool lock(request_rec *r, bool wanted)
     return status == APR_SUCCESS;
 }
 
-static void unlock(bool wanted)
+static void unlock(void)
 {
-    if (wanted) {
+    if (wants_mutex()) {
         apr_global_mutex_unlock(cache->mutex);
     }
 }
@@ -228,9 +227,9 @@ bool users_cache_get(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LEN
 {
     bool found = false;
 
-    if (lock(r, wants_mutex())) {
+    if (lock(r)) {
         found = get(r, key, value, length);
-        unlock(wants_mutex());
+        unlock();
     }
     return found;
 }
@@ -238,35 +237,8 @@ bool users_cache_get(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LEN
 void users_cache_put(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH],
                      const void *value, unsigned length, apr_time_t until)
 {
-
-    if (lock(r, wants_mutex())) {
+    if (lock(r)) {
         put(r, key, value, length, until);
-        unlock(wants_mutex());
-    }
-}
-
-void users_cache_remove(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH])
-{
-
-    if (lock(r, wants_mutex())) {
-        cache->provider->remove(cache->instance, r->server, key, USERS_CACHE_KEY_LENGTH, r->pool);
-        unlock(wants_mutex());
-    }
-}
-
-void users_cache_change(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH],
-                        void *value, unsigned length,
-                        apr_time_t (*change)(void *value, void *context), void *context)
-{
-    bool locked = lock(r, true);
-    apr_time_t until;
-
-    if (!locked || !get(r, key, value, length)) {
-        memset(value, 0, length);
-    }
-    until = change(value, context);
-    if (locked) {
-        put(r, key, value, length, until);
-        unlock(true);
+        unlock();
     }
 }

@@ -40,15 +40,4 @@ bool users_cache_get(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LEN
 void users_cache_put(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH],
                      const void *value, unsigned length, apr_time_t until);
 
-void users_cache_remove(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH]);
-
-/*
- * Change a value with no other child or thread between reading and writing: change() gets the
- * value, or zeros where there is none, and returns until when to keep it. Where the mutex can't be
- * had it gets zeros, and what comes of it is not kept.
- */
-void users_cache_change(request_rec *r, const unsigned char key[USERS_CACHE_KEY_LENGTH],
-                        void *value, unsigned length,
-                        apr_time_t (*change)(void *value, void *context), void *context);
-
 #endif

@@ -2,39 +2,91 @@
 
 #include "config/settings.h"
 #include "core/quota.h"
+#include "http/network.h"
 #include "http/process.h"
 
+#include <apr_escape.h>
+#include <apr_siphash.h>
 #include <apr_strings.h>
 #include <http_core.h>
 #include <http_log.h>
-#include <openssl/evp.h>
+#include <openssl/rand.h>
 
 APLOG_USE_MODULE(users);
 
 #define LINES_A_MINUTE 10 /* who tries names at random is not to fill the log */
 #define NAME_SHOWN     64 /* octets of a name that it has */
 
-/* Of the log; the children's together, or, without memory to share, this child's own. */
-static users_quota *lines;
-static users_quota own_lines;
+/*
+ * Counts have fixed places, so nothing pushes one out; names that share a place share its count.
+ * Nobody can aim at a place without the key. What can be done is to fill many: the more failures F
+ * there are in a window, the more places of N have ten or more, a part of about (F/N)^10/10! while
+ * F is below N.
+ *
+ * Only a failure that cost a hash can stand where a hashed password would be refused. A hash of
+ * cost 10 takes 48 ms, and its thread then owes nine times as much rest: two a second, so with six
+ * children of one slot 7,500 in ten minutes. F/N is 0.014: no name of 10^24 is locked out by that.
+ * In a window of 24 h they are 1,080,000: F/N is 2, and one of 20,000 names.
+ *
+ * Elsewhere the right secret is let in whatever the count is, so whoever fills all places has
+ * wrong secrets answered with 429 instead of 401, and nothing else.
+ */
+#define HASHED (1u << 19) /* 4 MiB */
+#define OTHERS (1u << 16) /* 512 KiB */
 
-/* What is remembered of a name and an address. */
+/* Zero at first. */
 typedef struct {
-    apr_time_t end; /* of the window, which the first failure opens */
-    int count;
-} failures;
+    users_failures hashed[HASHED];
+    users_failures others[OTHERS];
+    users_quota lines; /* of the log */
+} counters;
+
+/* The first process's, from which children have it: made once, lest a reload begin to count anew.
+ */
+typedef struct {
+    unsigned char key[APR_SIPHASH_KSIZE];
+    bool made;
+} secret;
+
+static counters *shared; /* NULL: no server has a use for it */
+static const secret *hash_key;
+
+static bool is_needed(const server_rec *s)
+{
+    bool needed = false;
+
+    for (; s; s = s->next) {
+        const users_settings *settings = users_settings_of(s);
+
+        needed |= settings->endpoints->nelts && settings->max_failures > 0;
+    }
+    return needed;
+}
 
 int users_lockout_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
+    secret *kept;
+
     (void)pconf;
     (void)plog;
     (void)ptemp;
-    lines = NULL;
-    if (ap_state_query(AP_SQ_MAIN_STATE) != AP_SQ_MS_CREATE_PRE_CONFIG) {
-        lines = users_process_shared(s, "lockouts 1", sizeof(*lines));
+    shared = NULL;
+    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG || !is_needed(s)) {
+        return OK;
     }
-    if (!lines) {
-        lines = &own_lines;
+    kept = users_process_memory(s, "lockout key 1", sizeof(*kept));
+    kept->made = kept->made || RAND_bytes(kept->key, sizeof(kept->key)) == 1;
+    if (!kept->made) {
+        ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "UsersMaxFailures: there is no randomness");
+        return !OK;
+    }
+    hash_key = kept;
+    shared = users_process_shared(s, "lockouts 2", sizeof(*shared));
+    if (!shared) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s,
+                     "UsersMaxFailures: no shared memory could be had: each child counts for "
+                     "itself");
+        shared = users_process_memory(s, "lockouts 2", sizeof(*shared));
     }
     return OK;
 }
@@ -42,22 +94,22 @@ int users_lockout_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
 /* The log */
 
 /* Whose name, and from where; httpd escapes what is not printable. */
-static void tell(request_rec *r, const users_attempt *attempt, const failures *known)
+static void tell(request_rec *r, const users_attempt *attempt, const users_failures_now *known)
 {
-    int level = users_quota_take(lines, LINES_A_MINUTE) ? APLOG_WARNING : APLOG_INFO;
+    int level = users_quota_take(&shared->lines, LINES_A_MINUTE) ? APLOG_WARNING : APLOG_INFO;
     bool cut = strlen(attempt->name) > NAME_SHOWN;
 
     ap_log_rerror(APLOG_MARK, level, 0, r,
-                  "too many wrong secrets (%d) of the %s \"%.*s%s\" came from %s, which is refused "
+                  "too many wrong secrets (%u) of the %s \"%.*s%s\" came from %s, which is refused "
                   "under this name for %" APR_TIME_T_FMT
                   " s (UsersMaxFailures, UsersFailureWindow)",
                   known->count, attempt->kind, NAME_SHOWN, attempt->name, cut ? "..." : "",
-                  r->useragent_ip, apr_time_sec(known->end - apr_time_now()) + 1);
+                  r->useragent_ip, apr_time_sec(known->left) + 1);
 }
 
 static void tell_left_out(const request_rec *r)
 {
-    apr_uint32_t left_out = users_quota_left_out(lines);
+    apr_uint32_t left_out = users_quota_left_out(&shared->lines);
 
     if (left_out) {
         ap_log_error(
@@ -70,81 +122,78 @@ static void tell_left_out(const request_rec *r)
 
 /* Attempts */
 
-/* The name stands last, since only there a line's end can't make two pairs look alike. */
-static bool derive_key(request_rec *r, const char *kind, const char *name, unsigned char *key)
+static const char *text_of(const users_secret *stored, apr_pool_t *pool)
 {
-    const char *text = apr_pstrcat(r->pool, kind, "\n", r->useragent_ip, "\n",
-                                   users_settings_of(r->server)->conninfo, "\n", name, NULL);
-
-    return EVP_Digest(text, strlen(text), key, NULL, EVP_sha256(), NULL) == 1;
+    if (!stored) {
+        return "";
+    }
+    return stored->digest ? apr_pescape_hex(pool, stored->digest, USERS_DIGEST_LENGTH, 0)
+                          : stored->hash;
 }
 
-static users_refusal lock_out(request_rec *r, const failures *known)
+/* The name stands last, since only there a line's end can't make two attempts look alike. */
+static apr_uint64_t hash_of(request_rec *r, const char *kind, const char *name,
+                            const users_secret *stored)
 {
-    apr_interval_time_t left = known->end - apr_time_now();
+    const char *text = apr_psprintf(r->pool, "%s\n%" APR_UINT64_T_HEX_FMT "\n%s\n%s\n%s", kind,
+                                    users_network_of(r), users_settings_of(r->server)->conninfo,
+                                    text_of(stored, r->pool), name);
 
+    return apr_siphash24(text, strlen(text), hash_key->key);
+}
+
+users_attempt users_lockout_begin(request_rec *r, const char *kind, const char *name,
+                                  const users_secret *stored, bool hashed)
+{
+    users_attempt attempt = {.kind = kind, .name = name};
+    apr_uint64_t hash;
+
+    if (shared && users_settings_of(r->server)->max_failures > 0) {
+        tell_left_out(r);
+        hash = hash_of(r, kind, name, stored);
+        attempt.failures = hashed ? &shared->hashed[hash % HASHED] : &shared->others[hash % OTHERS];
+    }
+    return attempt;
+}
+
+static users_refusal lock_out(request_rec *r, const users_failures_now *known)
+{
     return users_refuse_for_now(r, HTTP_TOO_MANY_REQUESTS,
                                 "too many wrong secrets came from this address: try again later",
-                                left > 0 ? apr_time_sec(left - 1) + 1 : 1);
+                                known->left > 0 ? apr_time_sec(known->left - 1) + 1 : 1);
 }
 
-users_refusal users_lockout_begin(request_rec *r, const char *kind, const char *name,
-                                  users_attempt *attempt)
+users_refusal users_lockout_judge(request_rec *r, const users_attempt *attempt)
 {
-    const users_settings *settings = users_settings_of(r->server);
+    users_failures_now known;
 
-    *attempt = (users_attempt){.kind = kind, .name = name};
-    tell_left_out(r);
-    attempt->counts = users_cache_is_open() && settings->max_failures > 0 &&
-                      derive_key(r, kind, name, attempt->key);
-    return users_lockout_again(r, attempt);
-}
-
-users_refusal users_lockout_again(request_rec *r, users_attempt *attempt)
-{
-    failures known;
-
-    if (!attempt->counts || !users_cache_get(r, attempt->key, &known, sizeof(known))) {
+    if (!attempt->failures) {
         return users_pass();
     }
-    attempt->followed = true;
-    return known.count < users_settings_of(r->server)->max_failures ? users_pass()
-                                                                    : lock_out(r, &known);
-}
-
-/* Callback of users_cache_change(). */
-static apr_time_t add_failure(void *value, void *context)
-{
-    failures *known = value;
-    const apr_interval_time_t *window = context;
-
-    if (!known->end) {
-        known->end = apr_time_now() + *window;
-    }
-    known->count++;
-    return known->end;
+    known = users_failures_read(attempt->failures);
+    return (int)known.count < users_settings_of(r->server)->max_failures ? users_pass()
+                                                                         : lock_out(r, &known);
 }
 
 users_refusal users_lockout_failed(request_rec *r, const users_attempt *attempt)
 {
     const users_settings *settings = users_settings_of(r->server);
-    apr_interval_time_t window = settings->failure_window;
-    failures known;
+    users_failures_now known;
 
-    if (!attempt->counts) {
+    if (!attempt->failures) {
         return users_refuse(HTTP_UNAUTHORIZED, NULL);
     }
-    users_cache_change(r, attempt->key, &known, sizeof(known), add_failure, &window);
-    if (known.count == settings->max_failures) {
+    known = users_failures_add(attempt->failures, settings->failure_window);
+    if ((int)known.count == settings->max_failures) {
         tell(r, attempt, &known);
     }
-    return known.count <= settings->max_failures ? users_refuse(HTTP_UNAUTHORIZED, NULL)
-                                                 : lock_out(r, &known);
+    return (int)known.count <= settings->max_failures ? users_refuse(HTTP_UNAUTHORIZED, NULL)
+                                                      : lock_out(r, &known);
 }
 
-void users_lockout_succeeded(request_rec *r, const users_attempt *attempt)
+void users_lockout_succeeded(const users_attempt *attempt)
 {
-    if (attempt->followed) {
-        users_cache_remove(r, attempt->key);
+    if (attempt->failures) {
+        users_failures_forget(attempt->failures);
     }
 }

@@ -1,6 +1,8 @@
 #include "auth/verify.h"
 
+#include "auth/cache.h"
 #include "auth/hash.h"
+#include "auth/lockout.h"
 #include "config/settings.h"
 
 #include <apr_strings.h>
@@ -37,7 +39,7 @@ static users_refusal wrong(void)
     return users_refuse(HTTP_UNAUTHORIZED, NULL);
 }
 
-static users_refusal compute_hash(request_rec *r, users_attempt *attempt, const char *given,
+static users_refusal compute_hash(request_rec *r, const users_attempt *attempt, const char *given,
                                   const char *hash)
 {
     bool right;
@@ -48,11 +50,11 @@ static users_refusal compute_hash(request_rec *r, users_attempt *attempt, const 
                                     "too many passwords are being verified at the moment", 1);
     }
     /* others may have failed in the meantime: then this guess came too late */
-    return right ? users_lockout_again(r, attempt) : wrong();
+    return right ? users_lockout_judge(r, attempt) : wrong();
 }
 
 /* As compute_hash(), but for what was computed before. */
-static users_refusal recall_hash(request_rec *r, users_attempt *attempt, const char *given,
+static users_refusal recall_hash(request_rec *r, const users_attempt *attempt, const char *given,
                                  const char *hash)
 {
     unsigned char key[USERS_CACHE_KEY_LENGTH];
@@ -76,10 +78,16 @@ static users_refusal recall_hash(request_rec *r, users_attempt *attempt, const c
  * For an unknown name the hash is another's: nothing is recalled, or the time would tell who
  * guesses at that one's password under many names.
  */
-static users_refusal verify_hash(request_rec *r, users_attempt *attempt, const char *given,
+static users_refusal verify_hash(request_rec *r, const users_attempt *attempt, const char *given,
                                  bool known, const char *hash)
 {
-    return known ? recall_hash(r, attempt, given, hash) : compute_hash(r, attempt, given, hash);
+    users_refusal refused = users_lockout_judge(r, attempt);
+
+    if (refused.status == OK) {
+        refused =
+            known ? recall_hash(r, attempt, given, hash) : compute_hash(r, attempt, given, hash);
+    }
+    return refused.status == OK && !known ? wrong() : refused;
 }
 
 static bool is_digest(const unsigned char *digest, const unsigned char *stored)
@@ -89,7 +97,9 @@ static bool is_digest(const unsigned char *digest, const unsigned char *stored)
     return CRYPTO_memcmp(digest, stored ? stored : nobodys, USERS_DIGEST_LENGTH) == 0;
 }
 
-/* Compares with both, always: the time does not tell whether there is an old one, or which it is.
+/*
+ * A generated secret. Compares with both, always: the time does not tell whether there is an old
+ * one, or which it is.
  */
 static users_refusal verify_digest(const char *given, const users_secret *stored)
 {
@@ -105,21 +115,34 @@ static users_refusal verify_digest(const char *given, const users_secret *stored
     return is_present || is_old ? users_pass() : wrong();
 }
 
-users_refusal users_verify_secret(request_rec *r, users_attempt *attempt, const char *name,
+/* The order tells nothing: what a name is, a lockout refuses all but the right generated secret. */
+static users_refusal verify(request_rec *r, const users_attempt *attempt, const char *given,
+                            bool known, const users_secret *stored, bool hashed)
+{
+    users_refusal refused = verify_digest(given, stored);
+
+    if (refused.status != HTTP_UNAUTHORIZED) {
+        return refused;
+    }
+    if (hashed) {
+        return verify_hash(r, attempt, given, known, stored->hash);
+    }
+    refused = users_lockout_judge(r, attempt);
+    return refused.status == OK ? wrong() : refused;
+}
+
+users_refusal users_verify_secret(request_rec *r, const char *kind, const char *name,
                                   const char *given, bool known, const users_secret *stored)
 {
     /* hashes come with names of another installation; the names that we make have digests */
     bool hashed = stored->hash && (known || !users_credential_is_generated(name));
-    users_refusal refused =
-        hashed ? verify_hash(r, attempt, given, known, stored->hash) : verify_digest(given, stored);
+    users_attempt attempt = users_lockout_begin(r, kind, name, known ? stored : NULL, hashed);
+    users_refusal refused = verify(r, &attempt, given, known, stored, hashed);
 
-    if (refused.status == OK && !known) {
-        refused = wrong();
-    }
     if (refused.status == OK) {
-        users_lockout_succeeded(r, attempt);
+        users_lockout_succeeded(&attempt);
     } else if (refused.status == HTTP_UNAUTHORIZED) {
-        refused = users_lockout_failed(r, attempt);
+        refused = users_lockout_failed(r, &attempt);
     }
     return refused;
 }

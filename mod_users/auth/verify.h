@@ -2,17 +2,19 @@
 #ifndef USERS_AUTH_VERIFY_H
 #define USERS_AUTH_VERIFY_H
 
-#include "auth/lockout.h"
 #include "db/db.h"
+#include "http/refusal.h"
 
 /*
- * Verify what was given in an attempt to prove name, and count a failure. stored: how the secret
- * is kept where the name is known, or else what it is compared with in vain for as long.
+ * Verify what was given to prove a name, and count a failure. kind: what the name is one of, as the
+ * log says it. stored: how the secret is kept where the name is known, or else what it is compared
+ * with in vain for as long.
  *
- * A 401 without a sentence where it is wrong; a 429 where the pair is locked out by now; a 503
- * where too many hashes are under way; a 500 where libcrypto fails.
+ * A 401 without a sentence where it is wrong; a 429 where name and address are locked out, unless
+ * it is a generated one and right: nobody guesses one of those. A 503 where too many hashes are
+ * under way; a 500 where libcrypto fails.
  */
-users_refusal users_verify_secret(request_rec *r, users_attempt *attempt, const char *name,
+users_refusal users_verify_secret(request_rec *r, const char *kind, const char *name,
                                   const char *given, bool known, const users_secret *stored);
 
 /*

@@ -58,7 +58,9 @@ sub shown ($answer) {
 
 sub restart (%conf) {
     $server->stop if $server->pid;
-    $server->start(@ADDRESSES, vhost => $conf{vhost} // '', site => $conf{site});
+    my %addresses = @ADDRESSES;
+    $addresses{conf} .= $conf{conf} // '';
+    $server->start(%addresses, vhost => $conf{vhost} // '', site => $conf{site});
     $server->allow_log(qr/server reached MaxRequestWorkers/);
     $server->allow_trouble(qw(lockout hashes));
 }
@@ -88,9 +90,9 @@ subtest 'names at random do not fill the log' => sub {
 
 subtest 'a name from an address' => sub {
     restart();
-    is try(john => 'right')->{status}, 200, 'the right secret';
-    is statuses(map { try(john => 'wrong') } 1 .. 10), join(' ', (401) x 10), 'ten wrong ones';
-    my $answer = try(john => 'wrong');
+    is try(hashed => $HASHED)->{status}, 200, 'the right secret';
+    is statuses(map { try(hashed => 'wrong') } 1 .. 10), join(' ', (401) x 10), 'ten wrong ones';
+    my $answer = try(hashed => 'wrong');
     is $answer->{status}, 429, 'the eleventh is too many';
     like $answer->{headers}{'retry-after'}, qr/^\d+$/, 'it says when to come back';
     cmp_ok $answer->{headers}{'retry-after'}, '<=', 600, 'within ten minutes';
@@ -98,12 +100,88 @@ subtest 'a name from an address' => sub {
     is_deeply $answer->{json}{errors},
         ['too many wrong secrets came from this address: try again later'], 'and why';
     is $answer->{headers}{'www-authenticate'}, undef, 'and asks for no other';
-    is try(john => 'right')->{status}, 429, 'the right one is too late';
-    is try(john => 'right', from => '192.0.2.2')->{status}, 200, 'but the owner elsewhere gets in';
-    is try(hashed => $HASHED)->{status}, 200, 'and others do from there';
-    is try('john ' => 'wrong')->{status}, 401, 'names are compared whole';
+    is try(hashed => $HASHED)->{status}, 429, 'the right one is too late, though it is remembered';
+    is try(hashed => $HASHED, from => '192.0.2.2')->{status}, 200, 'but the owner elsewhere gets in';
+    is try(other => $HASHED)->{status}, 200, 'and others do from there';
+    is try('hashed ' => 'wrong')->{status}, 401, 'names are compared whole';
     is $server->request(GET => '/api/users', token => READ_TOKEN, headers => ['X-Client' => '192.0.2.1'])
         ->{status}, 200, 'tokens are not names';
+};
+
+sub ask_for_token ($secret, @more) {
+    return $server->request(POST => '/api/oauth/token', headers => ['X-Client' => '192.0.2.1'],
+        form => [client_id => CLIENT_ID, client_secret => $secret, grant_type => 'client_credentials', @more]);
+}
+
+# The octets of a request for a name at random.
+sub guess () {
+    my ($method, $path, %option) = attempt(join('', map { ('a' .. 'z')[rand 26] } 1 .. 24), 'wrong');
+    return Users::Test::Client::compose($method, $path, %option);
+}
+
+subtest 'a generated secret that is right is let in' => sub {
+    restart(vhost => OAUTH_ENDPOINTS);
+    is statuses(map { try(john => 'wrong') } 1 .. 12), join(' ', (401) x 10, 429, 429), 'wrong ones are refused';
+    is try(john => 'right')->{status}, 200, 'the right one is not';
+    is try(john => 'wrong')->{status}, 401, '... and makes them forgotten';
+    is statuses(map { ask_for_token('wrong') } 1 .. 12), join(' ', (401) x 10, 429, 429), 'so with an application';
+    is ask_for_token(CLIENT_SECRET)->{status}, 200, '... whose right secret is let in';
+};
+
+subtest 'the network of an IPv6 address is one' => sub {
+    restart();
+    my @network = map { sprintf '2001:db8:1:2:%x::%x', $_, $_ } 1 .. 12;
+    is statuses(map { try(hashed => 'wrong', from => $_) } @network), join(' ', (401) x 10, 429, 429),
+        'its addresses count together';
+    is try(hashed => $HASHED, from => '2001:db8:1:2::ffff')->{status}, 429, '... and are refused together';
+    is try(hashed => $HASHED, from => '2001:db8:1:3::1')->{status}, 200, 'another network is not';
+    is try(hashed => $HASHED, from => '32.1.13.184')->{status}, 200, 'nor the IPv4 address of these octets';
+    try(hashed => 'wrong', from => '::ffff:192.0.2.77') for 1 .. 10;
+    is try(hashed => $HASHED, from => '192.0.2.77')->{status}, 429, 'an IPv4 address is one, mapped or not';
+    is try(hashed => $HASHED, from => '192.0.2.78')->{status}, 200, '... and not its neighbour';
+};
+
+subtest 'nothing pushes a count out' => sub {
+    restart(conf => "MaxKeepAliveRequests 0\nUsersCache shmcb:users-cache(16384)");
+    try($_ => 'wrong') for ('hashed') x 10, ('john') x 10;
+    my @connections = map { $server->connect } 1 .. 8;
+    my %count;
+    for (1 .. 250) {
+        $_->send(guess) for @connections;
+        $count{ $_->answer->{status} }++ for @connections;
+    }
+    is_deeply \%count, { 401 => 2000 }, 'two thousand names';
+    is try(hashed => $HASHED)->{status}, 429, '... later the one is locked out still';
+    is try(john => 'wrong')->{status}, 429, '... and the other, too';
+};
+
+subtest 'a reload forgets nothing' => sub {
+    restart();
+    try(hashed => 'wrong') for 1 .. 10;
+    for (1 .. 2) {
+        my @children = $server->children;
+        $server->graceful;
+        wait_until(sub { !grep { kill 0 => $_ } @children }, 'children to end');
+        is try(hashed => $HASHED)->{status}, 429, 'locked out';
+    }
+};
+
+subtest 'a secret that was changed starts afresh' => sub {
+    my ($old) = $server->sql(q(select secret_hash from users.credential where username = 'other'));
+    my $new = crypt 'another password', '$2y$05$abcdefghijklmnopqrstuu';
+    $new = crypt 'another password', '$6$salt' if $new !~ /^\$2y/;
+    restart(vhost => OAUTH_ENDPOINTS);
+    try(other => 'wrong') for 1 .. 10;
+    is try(other => 'another password')->{status}, 429, 'locked out';
+    $server->sql("update users.credential set secret_hash = '$new' where username = 'other'");
+    is statuses(map { try(other => 'wrong') } 1 .. 3), '401 401 401', 'a new one is not';
+    is try(other => 'another password')->{status}, 200, '... and is let in';
+    $server->sql("update users.credential set secret_hash = '$old' where username = 'other'");
+    is try(other => $HASHED)->{status}, 429, 'the old one is locked out still';
+    ask_for_token('wrong') for 1 .. 11;
+    $server->sql(q(update users.application set secret_digest = sha256('new')));
+    is statuses(map { ask_for_token($_) } qw(wrong new)), '401 200', q(so with an application's);
+    $server->sql("update users.application set secret_digest = sha256('${\CLIENT_SECRET}')");
 };
 
 subtest 'the log tells whose name it is, and from where' => sub {
@@ -125,10 +203,7 @@ subtest 'the log tells whose name it is, and from where' => sub {
     $locks_out->(qr/the API credentials "j\\xc3\\xa9\\\\" came/, 'one that can not be printed');
     try('x' x 5000 => 'wrong') for 1 .. 5;
     $locks_out->(qr/the API credentials "x{64}\.\.\." came/, 'one that is long');
-    for (1 .. 5) {
-        $server->request(POST => '/api/oauth/token', headers => ['X-Client' => '192.0.2.1'],
-            form => [client_id => CLIENT_ID, client_secret => 'wrong', grant_type => 'client_credentials']);
-    }
+    ask_for_token('wrong') for 1 .. 5;
     $locks_out->(qr/too many wrong secrets \(3\) of the application "@{[CLIENT_ID]}" came from 192\.0\.2\.1, /, 'an application');
     unlike join("\n", lockouts($server, '\w+')), qr/"wrong"|wrong wrong/, 'the secrets stay out';
 };
@@ -171,8 +246,8 @@ subtest 'failures are forgotten' => sub {
         is try(john => 'right')->{status}, 200, 'by the right secret';
     }
     restart(vhost => "UsersFailureWindow 1s\nUsersMaxFailures 2");
-    wait_until(sub { try(john => 'wrong')->{status} == 429 }, 'to be locked out');
-    wait_until(sub { try(john => 'right')->{status} == 200 }, 'the window to end');
+    wait_until(sub { try(hashed => 'wrong')->{status} == 429 }, 'to be locked out');
+    wait_until(sub { try(hashed => $HASHED)->{status} == 200 }, 'the window to end');
     pass 'at the end of the window';
     restart(vhost => 'UsersMaxFailures 0');
     is statuses(map { try(john => 'wrong') } 1 .. 12), join(' ', (401) x 12), 'or never counted';
@@ -198,23 +273,24 @@ subtest 'whose name it is' => sub {
           UsersDB "@{[$server->conninfo('second')]}"
         </VirtualHost>
         SITE
-    try(john => 'wrong') for 1 .. 2;
-    is try(john => 'right')->{status}, 429, 'locked out';
-    is try(john => 'right', host => 'same.example')->{status}, 429, 'in all that one database serves';
-    is try(john => 'right', host => 'second.example')->{status}, 200, 'but not in another';
+    try(hashed => 'wrong') for 1 .. 2;
+    is try(hashed => $HASHED)->{status}, 429, 'locked out';
+    is try(hashed => $HASHED, host => 'same.example')->{status}, 429, 'in all that one database serves';
+    is try(hashed => $HASHED, host => 'second.example')->{status}, 200, 'but not in another';
 
     my @client = (client_id => CLIENT_ID, client_secret => CLIENT_SECRET);
     my $ask = sub (@parameters) {
         $server->request(POST => '/api/oauth/token', form => \@parameters,
             headers => ['X-Client' => '192.0.2.1']);
     };
-    my $answer = $ask->(@client, grant_type => 'password', username => 'john', password => 'right');
+    my $answer = $ask->(@client, grant_type => 'password', username => 'hashed', password => $HASHED);
     is $answer->{status}, 429, 'the password grant asks for the same secret';
     is $answer->{json}{error}, 'temporarily_unavailable', 'in the words of OAuth';
     ok $answer->{headers}{'retry-after'}, 'with Retry-After';
 
     $ask->(client_id => CLIENT_ID, client_secret => 'wrong', grant_type => 'client_credentials') for 1 .. 2;
-    is $ask->(@client, grant_type => 'client_credentials')->{status}, 429, q(an application's secret counts too);
+    is $ask->(client_id => CLIENT_ID, client_secret => 'wrong', grant_type => 'client_credentials')->{status}, 429,
+        q(an application's secret counts too);
     is try(CLIENT_ID, 'wrong')->{status}, 401, 'as that of an application';
 };
 
@@ -223,19 +299,17 @@ subtest 'an application that has two secrets' => sub {
         update users.application
         set old_secret_digest = sha256('old'), old_secret_expires_at = now() + interval '1 day'
         SQL
-    my $ask = sub ($secret) {
-        $server->request(POST => '/api/oauth/token', headers => ['X-Client' => '192.0.2.1'],
-            form => [client_id => CLIENT_ID, client_secret => $secret, grant_type => 'client_credentials']);
-    };
     restart(vhost => "UsersMaxFailures 2\n" . OAUTH_ENDPOINTS);
-    is statuses(map { $ask->($_) } 'wrong', 'old', 'wrong', CLIENT_SECRET), '401 200 401 200',
+    is statuses(map { ask_for_token($_) } 'wrong', 'old', 'wrong', CLIENT_SECRET), '401 200 401 200',
         'either makes failures forgotten';
-    is statuses(map { $ask->($_) } ('wrong') x 3), '401 401 429', 'what is neither counts once';
-    is statuses(map { $ask->($_) } 'old', CLIENT_SECRET), '429 429', 'then both are too late';
+    for my $right ('old', CLIENT_SECRET) {
+        is statuses(map { ask_for_token($_) } ('wrong') x 3, $right), '401 401 429 200',
+            'what is neither counts once, and either is let in';
+    }
 
     $server->sql('update users.application set old_secret_expires_at = now()');
     restart(vhost => "UsersMaxFailures 2\n" . OAUTH_ENDPOINTS);
-    is statuses(map { $ask->($_) } 'old', 'old', CLIENT_SECRET), '401 401 429',
+    is statuses(map { ask_for_token($_) } 'old', 'old', 'old', CLIENT_SECRET), '401 401 429 200',
         'one that has ended is wrong, and counts';
 };
 

@@ -26,7 +26,9 @@ $server->sql(<<~'SQL');
     create function public.note() returns trigger language plpgsql security definer as
       $$ begin insert into public.change (city) values (new.city); return new; end $$;
     create trigger note after update on users.account for each row execute function public.note();
-    insert into users.credential (user_id, username, secret_digest) values (1, 'john', sha256('right'));
+    insert into users.credential (user_id, username, secret_digest, secret_hash) values
+      (1, 'generated-name-of-john-0', sha256('right'), null),
+      (1, 'hashed', null, '$2y$04$abcdefghijklmnopqrstuuFkqCYl1sZhFcdBXBznR1I2LdekaY3XO');
     SQL
 
 # A server of several children; the connections of its module have this name.
@@ -260,7 +262,7 @@ sub test_leaks ($name, $restarts, %option) {
     subtest $name => sub {
         start(%option);
         my $serve = sub {
-            my @answers = $server->parallel(map { ([GET], [PATCH], [GET => '/api/users', basic => [john => 'wrong']]) } 1 .. 3);
+            my @answers = $server->parallel(map { ([GET], [PATCH], [GET => '/api/users', basic => ['generated-name-of-john-0' => 'wrong']]) } 1 .. 3);
             is_deeply count(map { $_->{status} } @answers), { 200 => 6, 401 => 3 }, 'it serves';
         };
         $serve->();
@@ -296,24 +298,41 @@ for my $mutex (@MUTEXES[1 .. $#MUTEXES]) {
 
 # ---- What children share ---------------------------------------------------------------------
 
-sub attempt ($secret) {
-    return $server->request(GET => '/api/users', basic => [john => $secret])->{status};
+sub attempt (@pair) {
+    return $server->request(GET => '/api/users', basic => \@pair)->{status};
 }
 
-subtest 'children share what they know of wrong secrets again' => sub {
+subtest 'children share what they know of wrong secrets' => sub {
+    start();
+    $server->expect_trouble('lockout');
+    my @expected = ({ 401 => 10, 429 => 20 }, { 429 => 30 }, { 429 => 30 });
+    for my $round ('at first', 'after a restart', 'after another') {
+        if ($round ne 'at first') {
+            my @children = $server->children;
+            $server->graceful;
+            gone(@children);
+        }
+        my @answers = $server->parallel(map { [GET => '/api/users', basic => ['generated-name-of-john-0' => 'wrong']] } 1 .. 30);
+        is_deeply count(map { $_->{status} } @answers), shift @expected,
+            "$round: ten attempts, whoever takes them, and then none";
+    }
+    $server->stop;
+};
+
+# The password of "hashed" is remembered; each of the mutexes works.
+subtest 'and of right ones' => sub {
     for my $mutex (@MUTEXES) {
         start(conf => "Mutex $mutex users-cache");
-        $server->expect_trouble('lockout');
         for my $round ('at first', 'after a restart', 'after another') {
             if ($round ne 'at first') {
                 my @children = $server->children;
                 $server->graceful;
                 gone(@children);
             }
-            my @answers = $server->parallel(map { [GET => '/api/users', basic => [john => 'wrong']] } 1 .. 30);
-            is_deeply count(map { $_->{status} } @answers), { 401 => 10, 429 => 20 },
-                "$mutex, $round: ten attempts, whoever takes them";
-            is attempt('right'), 429, '... and then none';
+            my $before = $server->count_log(qr/the password has to be hashed/);
+            is attempt(hashed => 'old password'), 200, "$mutex, $round: a right password";
+            is_deeply count(map { attempt(hashed => 'old password') } 1 .. 20), { 200 => 20 }, '... again';
+            is $server->count_log(qr/the password has to be hashed/), $before + 1, '... is hashed once';
         }
         is $server->count_log(qr/UsersCache keeps nothing/), 0, '... the cache works';
         $server->stop;
