@@ -37,6 +37,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_post_config(users_password_run, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_startup_run, tls_modules, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_lockout_start, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(users_hash_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_cache_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_child_prepare, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_cache_open, NULL, NULL, APR_HOOK_MIDDLE);

@@ -146,9 +146,11 @@ users_attempt users_lockout_begin(request_rec *r, const char *kind, const char *
                                   const users_secret *stored, bool hashed)
 {
     users_attempt attempt = {.kind = kind, .name = name};
+    int most = users_settings_of(r->server)->max_failures;
     apr_uint64_t hash;
 
-    if (shared && users_settings_of(r->server)->max_failures > 0) {
+    if (shared && most > 0) {
+        attempt.most = (apr_uint32_t)most;
         tell_left_out(r);
         hash = hash_of(r, kind, name, stored);
         attempt.failures = hashed ? &shared->hashed[hash % HASHED] : &shared->others[hash % OTHERS];
@@ -163,32 +165,35 @@ static users_refusal lock_out(request_rec *r, const users_failures_now *known)
                                 known->left > 0 ? apr_time_sec(known->left - 1) + 1 : 1);
 }
 
+bool users_lockout_holds(const users_attempt *attempt)
+{
+    return attempt->failures && users_failures_read(attempt->failures).count >= attempt->most;
+}
+
 users_refusal users_lockout_judge(request_rec *r, const users_attempt *attempt)
 {
     users_failures_now known;
 
-    if (!attempt->failures) {
+    if (!users_lockout_holds(attempt)) {
         return users_pass();
     }
     known = users_failures_read(attempt->failures);
-    return (int)known.count < users_settings_of(r->server)->max_failures ? users_pass()
-                                                                         : lock_out(r, &known);
+    return lock_out(r, &known);
 }
 
 users_refusal users_lockout_failed(request_rec *r, const users_attempt *attempt)
 {
-    const users_settings *settings = users_settings_of(r->server);
     users_failures_now known;
 
     if (!attempt->failures) {
         return users_refuse(HTTP_UNAUTHORIZED, NULL);
     }
-    known = users_failures_add(attempt->failures, settings->failure_window);
-    if ((int)known.count == settings->max_failures) {
+    known = users_failures_add(attempt->failures, users_settings_of(r->server)->failure_window);
+    if (known.count == attempt->most) {
         tell(r, attempt, &known);
     }
-    return (int)known.count <= settings->max_failures ? users_refuse(HTTP_UNAUTHORIZED, NULL)
-                                                      : lock_out(r, &known);
+    return known.count <= attempt->most ? users_refuse(HTTP_UNAUTHORIZED, NULL)
+                                        : lock_out(r, &known);
 }
 
 void users_lockout_succeeded(const users_attempt *attempt)

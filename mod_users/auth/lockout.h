@@ -13,11 +13,14 @@
 #include "db/db.h"
 #include "http/refusal.h"
 
+#include <stdbool.h>
+
 /* An attempt to prove a name by a secret. */
 typedef struct {
     const char *kind;
     const char *name;
     users_failures *failures; /* before it; NULL: they are not counted */
+    apr_uint32_t most;        /* UsersMaxFailures */
 } users_attempt;
 
 /* Hook post_config: the children of httpd count together, and go on doing so over reloads. */
@@ -31,7 +34,10 @@ int users_lockout_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
 users_attempt users_lockout_begin(request_rec *r, const char *kind, const char *name,
                                   const users_secret *stored, bool hashed);
 
-/* A 429 where the pair is locked out by now. */
+/* Is the pair locked out by now? attempt: of which failures and most alone are looked at. */
+bool users_lockout_holds(const users_attempt *attempt);
+
+/* A 429 where it is. */
 users_refusal users_lockout_judge(request_rec *r, const users_attempt *attempt);
 
 /*

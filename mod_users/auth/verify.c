@@ -40,12 +40,12 @@ static users_refusal wrong(void)
 }
 
 static users_refusal compute_hash(request_rec *r, const users_attempt *attempt, const char *given,
-                                  const char *hash)
+                                  bool own, const char *hash)
 {
     bool right;
 
     ap_log_rerror(APLOG_MARK, APLOG_TRACE3, 0, r, "the password has to be hashed");
-    if (!users_hash_compare(r, given, hash, &right)) {
+    if (!users_hash_compare(r, attempt, given, own, hash, &right)) {
         return users_refuse_for_now(r, HTTP_SERVICE_UNAVAILABLE,
                                     "too many passwords are being verified at the moment", 1);
     }
@@ -66,7 +66,7 @@ static users_refusal recall_hash(request_rec *r, const users_attempt *attempt, c
         ap_log_rerror(APLOG_MARK, APLOG_TRACE3, 0, r, "the password was verified before");
         return users_pass();
     }
-    refused = compute_hash(r, attempt, given, hash);
+    refused = compute_hash(r, attempt, given, true, hash);
     if (has_key && refused.status == OK) {
         users_cache_put(r, key, &verified, sizeof(verified),
                         apr_time_now() + users_settings_of(r->server)->credential_cache);
@@ -75,19 +75,19 @@ static users_refusal recall_hash(request_rec *r, const users_attempt *attempt, c
 }
 
 /*
- * For an unknown name the hash is another's: nothing is recalled, or the time would tell who
- * guesses at that one's password under many names.
+ * Where the hash is another's nothing is recalled, or the time would tell who guesses at that one's
+ * password under many names.
  */
 static users_refusal verify_hash(request_rec *r, const users_attempt *attempt, const char *given,
-                                 bool known, const char *hash)
+                                 bool own, const char *hash)
 {
     users_refusal refused = users_lockout_judge(r, attempt);
 
-    if (refused.status == OK) {
-        refused =
-            known ? recall_hash(r, attempt, given, hash) : compute_hash(r, attempt, given, hash);
+    if (refused.status != OK) {
+        return refused;
     }
-    return refused.status == OK && !known ? wrong() : refused;
+    return own ? recall_hash(r, attempt, given, hash)
+               : compute_hash(r, attempt, given, false, hash);
 }
 
 static bool is_digest(const unsigned char *digest, const unsigned char *stored)
@@ -98,8 +98,8 @@ static bool is_digest(const unsigned char *digest, const unsigned char *stored)
 }
 
 /*
- * A generated secret. Compares with both, always: the time does not tell whether there is an old
- * one, or which it is.
+ * A generated secret, if it is one. Compares with both, always: the time does not tell whether
+ * there is an old one, or which it is.
  */
 static users_refusal verify_digest(const char *given, const users_secret *stored)
 {
@@ -115,17 +115,20 @@ static users_refusal verify_digest(const char *given, const users_secret *stored
     return is_present || is_old ? users_pass() : wrong();
 }
 
-/* The order tells nothing: what a name is, a lockout refuses all but the right generated secret. */
+/*
+ * What a secret is compared with, and how much that costs, is the same for every name that is not a
+ * generated one: a digest, and what is not right by that a hash. Before it a lockout refuses.
+ */
 static users_refusal verify(request_rec *r, const users_attempt *attempt, const char *given,
-                            bool known, const users_secret *stored, bool hashed)
+                            bool own, const users_secret *stored)
 {
     users_refusal refused = verify_digest(given, stored);
 
     if (refused.status != HTTP_UNAUTHORIZED) {
         return refused;
     }
-    if (hashed) {
-        return verify_hash(r, attempt, given, known, stored->hash);
+    if (stored->hash) {
+        return verify_hash(r, attempt, given, own, stored->hash);
     }
     refused = users_lockout_judge(r, attempt);
     return refused.status == OK ? wrong() : refused;
@@ -134,11 +137,14 @@ static users_refusal verify(request_rec *r, const users_attempt *attempt, const 
 users_refusal users_verify_secret(request_rec *r, const char *kind, const char *name,
                                   const char *given, bool known, const users_secret *stored)
 {
-    /* hashes come with names of another installation; the names that we make have digests */
-    bool hashed = stored->hash && (known || !users_credential_is_generated(name));
+    bool hashed = stored->hash != NULL;
     users_attempt attempt = users_lockout_begin(r, kind, name, known ? stored : NULL, hashed);
-    users_refusal refused = verify(r, &attempt, given, known, stored, hashed);
+    users_refusal refused;
 
+    if (hashed) {
+        users_hash_note(stored->hash);
+    }
+    refused = verify(r, &attempt, given, known && !stored->digest, stored);
     if (refused.status == OK) {
         users_lockout_succeeded(&attempt);
     } else if (refused.status == HTTP_UNAUTHORIZED) {
@@ -151,7 +157,7 @@ bool users_verify_is_known(request_rec *r, const char *given, const users_secret
 {
     unsigned char key[USERS_CACHE_KEY_LENGTH];
 
-    if (stored->hash) {
+    if (!stored->digest && stored->hash) {
         return derive_key(r, stored->hash, given, key) && is_remembered(r, key);
     }
     return verify_digest(given, stored).status == OK;

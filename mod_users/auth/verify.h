@@ -7,8 +7,8 @@
 
 /*
  * Verify what was given to prove a name, and count a failure. kind: what the name is one of, as the
- * log says it. stored: how the secret is kept where the name is known, or else what it is compared
- * with in vain for as long.
+ * log says it. stored: how the secret is kept where the name is known, and whose hash it is
+ * compared with in vain, for as long, where it has none.
  *
  * A 401 without a sentence where it is wrong; a 429 where name and address are locked out, unless
  * it is a generated one and right: nobody guesses one of those. A 503 where too many hashes are

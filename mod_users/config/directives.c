@@ -384,6 +384,10 @@ const command_rec users_directives[] = {
     SERVER_DIRECTIVE("UsersHashSlots", set_process_number,
                      "Password hashes that a child computes at once (default: 1)",
                      MEMBER(hash_slots), 1, CONNECTIONS_LIMIT),
+    SERVER_DIRECTIVE("UsersHashCost", set_process_number,
+                     "The bcrypt cost of a wrong password, whatever its hash "
+                     "(default: the highest that was seen)",
+                     MEMBER(hash_cost), 4, 16),
     SERVER_DIRECTIVE("UsersCredentialCache", set_duration,
                      "How long a hashed password, once verified, need not be hashed again; 0: it "
                      "always is (default: 300s)",

@@ -89,6 +89,7 @@ typedef enum {
     setting(users_flag, password_grant, USERS_FLAG_OFF) \
     setting(const char *, cache_provider, "shmcb") \
     setting(int, hash_slots, 1) \
+    setting(int, hash_cost, 0) \
     setting(apr_interval_time_t, credential_cache, apr_time_from_sec(300)) \
     setting(int, max_failures, 10) \
     setting(apr_interval_time_t, failure_window, apr_time_from_sec(10 * 60)) \

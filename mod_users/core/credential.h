@@ -43,7 +43,10 @@ int users_credential_digest(const char *secret, unsigned char digest[USERS_DIGES
  */
 const char *users_credential_generate(apr_size_t octets, apr_pool_t *pool);
 
-/* Could name be a user name that users_credential_generate() made? Nobody guesses one of those. */
+/*
+ * Could name be a user name that users_credential_generate() made? Nobody guesses one of those, and
+ * their secrets are not hashed.
+ */
 bool users_credential_is_generated(const char *name);
 
 #endif

@@ -147,7 +147,8 @@ typedef struct {
 typedef struct {
     const unsigned char *digest;     /* SHA-256, USERS_DIGEST_LENGTH octets */
     const unsigned char *old_digest; /* the same of a second one that is right, too; NULL: none */
-    const char *hash;                /* as apr_password_validate() knows it */
+    const char *hash;                /* as apr_password_validate() knows it; beside a digest, and
+                                        for a name that nobody has: another one's */
 } users_secret;
 
 /* An OAuth client. */
@@ -170,11 +171,11 @@ users_outcome users_db_find_token(users_db_call *call,
                                   users_knowledge wanted, bool *found, users_principal *principal);
 
 /*
- * The live API credentials of this user name, whose secret is the caller's to judge. Where there
- * are none it is somebody's hash, if anybody has one, to be compared with in vain: the time that an
- * answer takes must not tell whether there is the name. A replica's answer counts only where
- * is_known(context, secret): a password that would have to be hashed, or is wrong, is one that a
- * replica does not know.
+ * The live API credentials of this user name, whose secret is the caller's to judge. Where it has
+ * no hash, though its name is not one that we make, there is somebody's hash, if anybody has one,
+ * to be compared with in vain: the time that a refusal takes must not tell whether there is the
+ * name, nor how its secret is kept. A replica's answer counts only where is_known(context, secret):
+ * a password that would have to be hashed, or is wrong, is one that a replica does not know.
  */
 users_outcome users_db_find_credential(users_db_call *call, const char *name,
                                        users_knowledge wanted,

@@ -250,7 +250,7 @@ subtest 'UsersEndpoint stands in a <Location> with a plain path' => sub {
 subtest 'the others stand in the server or a virtual host' => sub {
     my $reference = reference();
     delete $reference->{UsersEndpoint};
-    my @shared = qw(UsersCache UsersHashSlots);    # by all virtual hosts
+    my @shared = qw(UsersCache UsersHashCost UsersHashSlots);    # by all virtual hosts
     my @lines = map { "$_ \"$reference->{$_}{value}\"" } sort keys %$reference;
     my ($status, $output) = $server->configtest(conf => join "\n", @lines);
     is $status, 0, 'the server takes them' or diag($output);
@@ -259,7 +259,7 @@ subtest 'the others stand in the server or a virtual host' => sub {
         vhost => join "\n", map { "$_ \"$reference->{$_}{value}\"" } keys %$reference);
     is $status, 0, 'so does a virtual host' or diag($output);
     for my $name (@shared) {
-        ($status, $output) = $server->configtest(vhost => "$name 2");
+        ($status, $output) = $server->configtest(vhost => "$name 4");
         isnt $status, 0, "$name is not for a virtual host";
         like $output, qr/\b$name cannot occur within <VirtualHost>/, 'and the message names it';
     }
@@ -342,6 +342,13 @@ subtest 'the cache that children share' => sub {
         ($status, $output) = $server->configtest(conf => "UsersHashSlots $value");
         isnt $status, 0, "UsersHashSlots refuses $value";
         like $output, qr/\bUsersHashSlots: .*a number from 1 to 1000/, 'and says what it takes';
+    }
+    ($status, $output) = $server->configtest(conf => 'UsersHashCost 4');
+    is $status, 0, 'UsersHashCost takes 4' or diag($output);
+    for my $value (qw(0 3 17 high)) {
+        ($status, $output) = $server->configtest(conf => "UsersHashCost $value");
+        isnt $status, 0, "UsersHashCost refuses $value";
+        like $output, qr/\bUsersHashCost: .*a number from 4 to 16/, 'and says what it takes';
     }
     ($status, $output) = $server->configtest(conf => 'UsersCache shmcb:cache(1048576)');
     is $status, 0, 'UsersCache takes a provider and its arguments' or diag($output);

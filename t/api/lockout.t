@@ -225,12 +225,14 @@ subtest 'it tells nothing of a name' => sub {
 
 subtest 'many at once' => sub {
     restart();
-    for my $case ([john => 'a digest'], [hashed => 'a hash'], [nobody => 'no such name']) {
+    my $generated = 'generated-name-of-john-0';
+    $server->sql("insert into users.credential (user_id, username, secret_digest) values (1, '$generated', sha256('right'))");
+    for my $case ([$generated => 'a digest'], [hashed => 'a hash'], [nobody => 'no such name']) {
         my ($name, $what) = @$case;
         my %count;
         $count{ $_->{status} }++ for $server->parallel(map { [attempt($name => 'wrong')] } 1 .. 60);
         my $busy = delete $count{503} // 0;
-        ok !$busy || $name ne 'john', "$what: no hash is computed that isn't needed";
+        ok !$busy || $name ne $generated, "$what: no hash is computed that isn't needed";
         while (($count{429} // 0) < 1) {    # those that found no slot said nothing of the secret
             $count{ try($name => 'wrong')->{status} }++;
         }
