@@ -4,9 +4,11 @@
 #include "config/settings.h"
 #include "core/form.h"
 #include "core/request.h"
+#include "core/wipe.h"
 #include "http/body.h"
 
 #include <apr_strings.h>
+#include <openssl/crypto.h>
 
 #define FORM_TYPE "application/x-www-form-urlencoded"
 #define JSON_TYPE "application/json"
@@ -57,7 +59,8 @@ static apr_hash_t *read_json(const char *text, apr_size_t length, const char *co
         }
         if (json_string_length(value)) {
             apr_hash_set(parameters, *known, APR_HASH_KEY_STRING,
-                         apr_pstrdup(pool, json_string_value(value)));
+                         users_wipe_text_later(pool, apr_pstrdup(pool, json_string_value(value))));
+            OPENSSL_cleanse((char *)json_string_value(value), json_string_length(value));
         }
     }
     json_decref(body);
@@ -81,6 +84,7 @@ users_refusal users_oauth_read(request_rec *r, const char *const *known, apr_has
     if (refused.status != OK) {
         return users_oauth_refuse(refused.status, "invalid_request", refused.sentence);
     }
+    users_wipe_later(r->pool, text, length);
     *parameters = json ? read_json(text, length, known, r->pool, &sentence)
                        : users_form_parse(text, length, known, r->pool, &sentence);
     if (!*parameters) {

@@ -4,6 +4,7 @@
 #include "auth/hash.h"
 #include "auth/lockout.h"
 #include "config/settings.h"
+#include "core/wipe.h"
 
 #include <apr_strings.h>
 #include <http_log.h>
@@ -20,7 +21,8 @@ APLOG_USE_MODULE(users);
 static bool derive_key(request_rec *r, const char *hash, const char *given, unsigned char *key)
 {
     const users_settings *settings = users_settings_of(r->server);
-    const char *text = apr_pstrcat(r->pool, hash, "\n", given, NULL);
+    const char *text =
+        users_wipe_text_later(r->pool, apr_pstrcat(r->pool, hash, "\n", given, NULL));
 
     return users_cache_is_open() && settings->credential_cache > 0 &&
            HMAC(EVP_sha256(), users_cache_secret(), USERS_CACHE_KEY_LENGTH,

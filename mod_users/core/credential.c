@@ -1,6 +1,7 @@
 #include "core/credential.h"
 
 #include "core/unicode.h"
+#include "core/wipe.h"
 
 #include <apr_cstr.h>
 #include <apr_encode.h>
@@ -31,7 +32,11 @@ static void read_pair(const char *encoded, users_credential *credential, apr_poo
     const char *colon;
     const char *name;
 
-    if (!pair || strlen(pair) != length) { /* not base64, or with a NUL inside */
+    if (!pair) { /* not base64 */
+        return;
+    }
+    users_wipe_later(pool, pair, length);
+    if (strlen(pair) != length) { /* with a NUL inside */
         return;
     }
     colon = strchr(pair, ':');
@@ -87,6 +92,7 @@ const char *users_credential_generate(apr_size_t octets, apr_pool_t *pool)
     if (RAND_bytes(random, (int)octets) != 1) {
         return NULL;
     }
+    users_wipe_later(pool, random, octets);
     return apr_pencode_base64_binary(pool, random, (apr_ssize_t)octets, APR_ENCODE_BASE64URL, NULL);
 }
 

@@ -1,6 +1,7 @@
 #include "core/form.h"
 
 #include "core/unicode.h"
+#include "core/wipe.h"
 
 #include <apr_escape.h>
 #include <apr_strings.h>
@@ -11,6 +12,9 @@ const char *users_form_decode(const char *text, apr_pool_t *pool)
 {
     const char *decoded = apr_punescape_url(pool, text, NULL, NULL, 1);
 
+    if (decoded != text) {
+        users_wipe_text_later(pool, decoded);
+    }
     return decoded && users_is_utf8(users_span_of(decoded)) ? decoded : NULL;
 }
 
@@ -29,6 +33,7 @@ apr_hash_t *users_form_parse(const char *bytes, size_t length, const char *const
     char *rest = apr_pstrmemdup(pool, bytes, length);
     char *pair;
 
+    users_wipe_later(pool, rest, length);
     if (strlen(rest) != length) {
         *error = "the request body holds a NUL character";
         return NULL;

@@ -6,7 +6,8 @@
 
 /*
  * Decode one name or value: percent-encoding and plus signs. Returns text itself or memory of
- * pool; NULL where an escape is malformed, or the result is not UTF-8 or would hold a NUL.
+ * pool, which is wiped (core/wipe.h); NULL where an escape is malformed, or the result is not UTF-8
+ * or would hold a NUL.
  */
 const char *users_form_decode(const char *text, apr_pool_t *pool);
 
