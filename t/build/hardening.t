@@ -22,6 +22,7 @@ sub output (@command) {
 my $dynamic  = output(qw(readelf -W --dynamic), $MODULE);
 my $segments = output(qw(readelf -W --segments), $MODULE);
 my $symbols  = output(qw(readelf -W --dyn-syms), $MODULE);
+my $code     = output(qw(objdump -d -j .text), $MODULE);
 
 # Flag, what it does, how that shows.
 my @flags = (
@@ -31,8 +32,14 @@ my @flags = (
     ['-z,noexecstack', 'nothing on the stack is code', sub { $segments =~ /\bGNU_STACK\b.* RW\s/ }],
     ['-fstack-protector-strong', 'a stack that was overrun is noticed',
         sub { $symbols =~ /\bUND __stack_chk_fail\b/ }],
+    ['-fstack-clash-protection', 'no frame reaches past the end of the stack unnoticed',
+        sub {
+            # a frame larger than a page is probed; how that looks is known of this processor
+            return 1 unless $code =~ /\bfile format elf64-x86-64\b/;
+            return $code =~ /\bor[lq]\s+\$0x0,(?:0x[0-9a-f]+)?\(%rsp\)/;
+        }],
     ['-fcf-protection', 'a function is entered at its beginning only',
-        sub { 10 < grep { /\bendbr(?:32|64)\b/ } split /\n/, output(qw(objdump -d -j .text), $MODULE) }],
+        sub { 10 < grep { /\bendbr(?:32|64)\b/ } split /\n/, $code }],
 );
 for (@flags) {
     my ($flag, $effect, $shows) = @$_;
