@@ -81,3 +81,60 @@ begin
   end if;
 end
 $$;
+
+-- It makes no temporary table and no large object, which need no table of ours to fill a disk, and
+-- whose names a function could take for others. PostgreSQL lets everybody make them, and takes such a
+-- right from everybody or from nobody: so all roles lose it that have nothing in this database. Who owns
+-- something here, or was granted something, keeps it by a grant of its own, and another role gets it
+-- by:
+--
+--   grant temporary on database DATABASE to ROLE
+--   grant execute on function lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) to ROLE
+--
+-- Once they are taken from everybody this is not done again. The functions are a superuser's to take.
+do $$
+declare
+  v_makers constant text := 'lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea)';
+  v_database pg_database;
+  v_others text;
+begin
+  select * into v_database from pg_database where datname = current_database();
+  select string_agg(distinct quote_ident(rolname), ', ') into v_others
+  from pg_shdepend join pg_roles on pg_roles.oid = refobjid
+  where refclassid = 'pg_authid'::regclass and dbid = v_database.oid
+    and rolname <> 'mod_users' and rolname !~ '^pg_' and not rolsuper;
+
+  if exists (
+    select from aclexplode(coalesce(v_database.datacl, acldefault('d', v_database.datdba)))
+    where grantee = 0 and privilege_type = 'TEMPORARY'
+  ) then
+    if pg_has_role(v_database.datdba, 'USAGE') then
+      if v_others is not null then
+        execute format('grant temporary on database %I to %s', current_database(), v_others);
+      end if;
+      execute format('revoke temporary on database %I from public', current_database());
+    else
+      raise warning 'everybody may make temporary tables in this database, the role mod_users too'
+        using hint = format('As its owner: revoke temporary on database %I from public;', current_database());
+    end if;
+  end if;
+
+  if exists (
+    select from pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner)))
+    where pg_proc.oid in (
+        'pg_catalog.lo_creat(integer)'::regprocedure, 'pg_catalog.lo_create(oid)'::regprocedure,
+        'pg_catalog.lo_from_bytea(oid, bytea)'::regprocedure)
+      and grantee = 0
+  ) then
+    if (select rolsuper from pg_roles where rolname = current_user) then
+      if v_others is not null then
+        execute format('grant execute on function %s to %s', v_makers, v_others);
+      end if;
+      execute format('revoke execute on function %s from public', v_makers);
+    else
+      raise warning 'everybody may make large objects in this database, the role mod_users too'
+        using hint = format('As a superuser: revoke execute on function %s from public;', v_makers);
+    end if;
+  end if;
+end
+$$;

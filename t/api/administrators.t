@@ -25,12 +25,23 @@ my $MAKER_ALONE = sql('show server_version_num') >= 160000;
 
 my @LOG = (log_parameter_max_length => 0);    # which is a superuser's to set
 
-# Run a script as an administrator, which goes well. Returns what it says.
+# Take away what is said of large objects, which are a superuser's to forbid: it is said where the role
+# may make them. Returns the rest, and the statement that a superuser has to run.
+sub without_objects ($error, $database) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $may = sql(q(select has_function_privilege('mod_users', 'lo_create(oid)', 'EXECUTE')), $database);
+    my $cure = $error =~ s/^\S.*everybody may make large objects.*\s.*As a superuser: (revoke .* from public;)\n//m
+        ? $1 : '';
+    is $cure ne '', $may eq 't', '... and tells of large objects where they may be made';
+    return ($error, $cure);
+}
+
+# Run a script as an administrator, which goes well. Returns what it says besides.
 sub says ($role, $database, $script) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my ($status, $error) = $postgres->run_as($role, $database, "$SQL/$script");
     is $status, 0, "$role runs $script in $database";
-    return $error;
+    return (without_objects($error, $database))[0];
 }
 
 # Upgrade a database by usersctl, which goes well. Returns what it says besides.
@@ -43,7 +54,7 @@ sub upgrade ($role, $database) {
         "$dir/usersctl"
     );
     is $status, 0, "usersctl upgrades $database for $role";
-    return $error;
+    return (without_objects($error, $database))[0];
 }
 
 # These are what a role lacks. Returns the statements that a superuser has to run.
@@ -83,6 +94,24 @@ subtest 'the first administrator makes the role' => sub {
     sql($cure);
     is scalar(split /\n/, settings()), 9, 'when a superuser has run that, all are there';
     is says('first', 'of_first', 'role.sql'), '', 'then there is no warning';
+};
+
+subtest 'what everybody may make the module may not' => sub {
+    my $may = sub {
+        return sql(q(select has_database_privilege('mod_users', current_database(), 'TEMPORARY'),
+            has_function_privilege('mod_users', 'lo_create(oid)', 'EXECUTE')), 'of_first');
+    };
+    is $may->(), 'f|t', 'temporary tables are forbidden by who owns the database';
+    my (undef, $error) = $postgres->run_as('first', 'of_first', "$SQL/role.sql");
+    my (undef, $cure) = without_objects($error, 'of_first');
+    sql($cure, 'of_first');
+    is $may->(), 'f|f', '... and large objects by a superuser, as the warning says';
+    is says('first', 'of_first', 'role.sql'), '', '... which is gone then';
+    sql('grant temporary on database of_first to public');
+    (undef, $error) = $postgres->run_as('second', 'of_first', "$SQL/role.sql");
+    like $error, qr/ERROR/, 'who does not own the schema changes nothing';
+    says('first', 'of_first', 'role.sql');
+    is $may->(), 'f|f', '... and who does forbids them once more';
 };
 
 my $settings = settings();

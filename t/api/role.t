@@ -96,7 +96,7 @@ subtest 'what it may do is this' => sub {
         where $OURS and has_schema_privilege('mod_users', schema.oid, privilege)
         order by 1
         SQL
-    is_deeply [rows(<<~SQL)], [['CONNECT'], ['TEMPORARY']], 'connect, as everybody may';
+    is_deeply [rows(<<~SQL)], [['CONNECT']], 'connect, as everybody may';
         select privilege from @{[privileges('d')]}
         where has_database_privilege('mod_users', current_database(), privilege)
         order by 1
@@ -271,8 +271,46 @@ subtest 'it sees nothing of the system' => sub {
     );
 };
 
-# Temporary objects are everybody's: functions that run with their owner's rights must not see them.
+subtest 'it makes nothing for itself' => sub {
+    attempt(
+        ['create temp table mine (id int)', REFUSED],
+        ['create temp view mine as select 1', REFUSED],
+        ['create temp sequence mine', REFUSED],
+        ['select 1 as id into temp mine', REFUSED],
+        ['create type pg_temp.mine as (id int)', REFUSED],
+        ["create function pg_temp.mine() returns int language sql as 'select 1'", REFUSED],
+        ['select lo_creat(-1)', REFUSED],
+        ['select lo_create(0)', REFUSED],
+        ["select lo_from_bytea(0, 'mine')", REFUSED],
+    );
+    is $server->sql('select count(*) from pg_largeobject_metadata'), 0, 'there is no large object';
+};
+
+subtest 'others of the database keep what they had' => sub {
+    $server->sql(<<~'SQL');
+        create role neighbour login;
+        create schema neighbour authorization neighbour;
+        grant temporary on database users to public;
+        grant execute on function lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) to public
+        SQL
+    my $source = $ENV{USERS_SRCDIR} // '.';
+    my ($status, $error) = $server->postgres->run_as('postgres', 'users', "$source/sql/role.sql");
+    is "$status$error", 0, 'role.sql runs again';
+    my $may = sub ($role) {
+        return $server->sql(<<~SQL);
+            select has_database_privilege('$role', 'users', 'TEMPORARY'),
+              has_function_privilege('$role', 'lo_create(oid)', 'EXECUTE')
+            SQL
+    };
+    is $may->('neighbour'), 't|t', 'who owns something in it';
+    is $may->('mod_users'), 'f|f', '... but not the module';
+    $server->sql('drop schema neighbour; drop owned by neighbour; drop role neighbour');
+};
+
+# Where an administrator lets everybody make temporary objects, functions that run with their owner's
+# rights must not see them.
 subtest 'what it makes for itself is not taken for ours' => sub {
+    $server->sql('grant temporary on database users to public');
     attempt(map { [$_, DONE] }
         'create temp table account (like users_api.account)',
         'create temp table token (digest bytea)',
@@ -283,6 +321,7 @@ subtest 'what it makes for itself is not taken for ours' => sub {
         "select users_api.introspect_token(sha256('nothing'))",
         q(select users_api.update_account(2, '{"email": "john@example.com"}', '{}', null, false)),
     );
+    $server->sql('revoke temporary on database users from public');
 };
 
 is everything(), $before, 'every row and every right is as it was';
