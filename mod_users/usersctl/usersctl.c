@@ -7,10 +7,13 @@
 
 #include <apr_general.h>
 #include <apr_strings.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Help */
 
@@ -223,12 +226,30 @@ static users_exit run(users_invocation *invocation)
     return status;
 }
 
+/*
+ * A descriptor that is closed would be the next socket's, and what is written to it would reach the
+ * database. They are opened in the wrong direction, so that reading and writing fail, and are told.
+ */
+static bool open_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) == -1 && (fd == STDIN_FILENO ? open("/dev/null", O_WRONLY)
+                                                            : open("/dev/null", O_RDONLY)) != fd) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     users_invocation invocation = {0};
     users_exit status = USERS_EXIT_USAGE;
     int words;
 
+    if (!open_standard_streams()) {
+        return USERS_EXIT_FAILED; /* and nowhere to say why */
+    }
     if (apr_initialize() != APR_SUCCESS || apr_pool_create(&invocation.pool, NULL) != APR_SUCCESS) {
         return users_output_complain(USERS_EXIT_FAILED, "no memory");
     }

@@ -211,6 +211,25 @@ subtest 'a database that fails is 3' => sub {
     is data(), $before, 'and then nothing has changed: nobody has seen the secret';
 };
 
+# Where one is closed the database's socket would take its place.
+subtest 'descriptors that are closed' => sub {
+    my $sh = sub ($command) { return run(['/bin/sh', '-c', $command, $PROGRAM], "$dir/closed") };
+    my $before = data();
+    for my $closed ('>&-', '<&- >&-') {
+        my ($status, $output, $error) = $sh->(qq("\$0" application add closed $closed));
+        is $status, 3, "$closed is an output that can not be written";
+        like $error, qr/\Ausersctl: can't write to standard output: Bad file descriptor\n\z/, '... which it says';
+    }
+    is +($sh->('"$0" application add closed <&- >&- 2>&-'))[0], 3, '... or can not even say';
+    is data(), $before, 'and then nothing has changed';
+    my ($status, $output, $error) = $sh->('"$0" token revoke - <&-');
+    is $status, 2, '<&- is an input that is not there';
+    like $error, qr/standard input must be one token/, '... which it says';
+    ($status, $output, $error) = $sh->('"$0" user show 1 <&- 2>&-');
+    is $status, 0, 'what is neither read nor written need not be open';
+    like $output, qr/john\@example\.com/, '... and all else is done';
+};
+
 subtest 'the database is the one that is named, else users' => sub {
     is told(qw(user show 1))->{email}, 'john@example.com', 'nothing names one';
     is told(qw(user show 1 --db users))->{id}, 1, 'its name';

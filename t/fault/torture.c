@@ -277,6 +277,8 @@ static json_t *fail_to_load(json_error_t *error)
     /* libc, of usersctl */ \
     call(int, setenv, (const char *name, const char *value, int replace), \
          (name, value, replace), (fail_with(ENOMEM), -1), NOTHING, 0) \
+    call(int, open, (const char *path, int flags), (path, flags), (fail_with(EACCES), -1), \
+         NOTHING, 0) \
     call(int, fflush, (FILE *file), (file), (fail_with(ENOSPC), EOF), NOTHING, 0) \
     call(int, ferror, (FILE *file), (file), (fail_with(ENOSPC), 1), NOTHING, 0) \
     /* APR and httpd */ \
@@ -419,8 +421,8 @@ static json_t *fail_to_load(json_error_t *error)
  */
 static const char *const harmless[] = {
     /* tell what is there */
-    "access", "PQcmdTuples", "PQconnectionNeedsPassword", "PQdb", "PQerrorMessage", "PQfname",
-    "PQgetisnull", "PQgetlength", "PQgetvalue", "PQhost", "PQnfields", "PQntuples",
+    "access", "fcntl*", "PQcmdTuples", "PQconnectionNeedsPassword", "PQdb", "PQerrorMessage",
+    "PQfname", "PQgetisnull", "PQgetlength", "PQgetvalue", "PQhost", "PQnfields", "PQntuples",
     "PQparameterStatus", "PQresultErrorField", "PQresultStatus", "PQserverVersion", "PQsocket",
     "PQstatus", "PQtransactionStatus", "PQuser", "json_array_get", "json_array_size", "json_equal",
     "json_integer_value", "json_object_get", "json_object_iter*", "json_object_key_to_iter",
