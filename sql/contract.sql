@@ -274,7 +274,10 @@ as $$
 declare
   v_empty constant boolean := p_fields = '{}' and p_request #> '{user,merge_labels}' is null;
 begin
-  -- Before anything is judged, since the first try has changed the tag; while that is under way the index has us wait.
+  -- As update_accounts does: the account first, its name next. In the other order this and a first try of it, which
+  -- is still under way, would wait for each other.
+  perform from users.account where id = p_user_id for no key update;
+  -- Before anything is judged, since the first try has changed the tag.
   insert into users.change (user_id, nonce) values (p_user_id, p_nonce) on conflict do nothing;
   if not found then
     outcome := 'updated';
@@ -302,6 +305,10 @@ begin
       outcome := 'invalid';
       faults := faults || users.fault('email', 'has already been taken');
     end;
+    if document is null and outcome is null then
+      raise exception 'something keeps the account % from being changed', p_user_id
+        using hint = 'Does a trigger of users.account return null?';
+    end if;
   end if;
 
   if document is not null then

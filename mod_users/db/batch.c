@@ -139,20 +139,14 @@ static int gather(users_batcher *batcher, users_waiter **waiters)
     return count;
 }
 
-/*
- * Run a query for this waiter and all that wait when a lane is free for it. False where none was
- * before its deadline.
- */
-static bool lead(users_batcher *batcher, users_waiter *waiter)
+/* Run a query for this waiter and all that wait when it has a lane. */
+static void lead(users_batcher *batcher, users_waiter *waiter)
 {
     users_waiter *waiters[USERS_BATCH_MAX] = {waiter};
-    apr_proc_mutex_t *lane;
-    bool leads = users_lanes_take(batcher->lanes, waiter->deadline, &lane);
-    int count = leads ? gather(batcher, waiters) : 1;
+    apr_proc_mutex_t *lane = users_lanes_take(batcher->lanes);
+    int count = gather(batcher, waiters);
 
-    if (leads) {
-        batcher->query(batcher->context, waiters, count);
-    }
+    batcher->query(batcher->context, waiters, count);
     if (lane) {
         apr_proc_mutex_unlock(lane);
     }
@@ -160,7 +154,6 @@ static bool lead(users_batcher *batcher, users_waiter *waiter)
     for (int i = 1; i < count; i++) {
         sem_post(&waiters[i]->called); /* from here on the waiter may be gone */
     }
-    return leads;
 }
 
 bool users_batch_join(users_batcher *batcher, users_waiter *waiter)
@@ -183,5 +176,8 @@ bool users_batch_join(users_batcher *batcher, users_waiter *waiter)
         leads = answered && waiter->state == USERS_WAITER_LEADS;
         sem_destroy(&waiter->called);
     }
-    return leads ? lead(batcher, waiter) : answered;
+    if (leads) {
+        lead(batcher, waiter);
+    }
+    return answered;
 }

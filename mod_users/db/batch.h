@@ -42,8 +42,8 @@ users_batcher *users_batcher_create(apr_pool_t *pool, int limit, users_lanes *la
                                     users_batch_query *query, void *context);
 
 /*
- * Get a waiter answered, by a query of this thread or of another one. Returns false where no query
- * has taken it by its deadline: it then goes unanswered.
+ * Get a waiter answered, by a query of this thread or of another one. Returns false where it was
+ * still in the queue at its deadline: it has then left it, unanswered.
  */
 bool users_batch_join(users_batcher *batcher, users_waiter *waiter);
 

@@ -38,8 +38,10 @@ static users_db_status run(users_changes *changes, users_waiter **waiters, int c
     users_parameter elements[USERS_BATCH_MAX] = {{NULL, 0}};
     users_limits l = {.connection = waiters[0]->deadline, .end = question_of(waiters[0])->end};
 
+    /* UsersDBTimeout limits it, too: who has little time left must not have all the others settle
+     */
     for (int i = 1; i < count; i++) {
-        l.end = question_of(waiters[i])->end < l.end ? question_of(waiters[i])->end : l.end;
+        l.end = question_of(waiters[i])->end > l.end ? question_of(waiters[i])->end : l.end;
     }
     for (int list = 0; list < kind->statement.parameters; list++) {
         for (int i = 0; i < count; i++) {

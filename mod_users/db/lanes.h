@@ -7,16 +7,15 @@
 
 #include <apr_pools.h>
 #include <apr_proc_mutex.h>
-#include <apr_time.h>
-#include <stdbool.h>
 
 typedef struct users_lanes users_lanes; /* users_db_lanes() */
 
 /*
- * Wait until one is free, and take it; false where none was before the deadline (users_now()). The
- * same thread gives *lane back by apr_proc_mutex_unlock(). NULL: there is none to be given back,
- * since the lock has failed, or lanes is NULL. A process that ends with one gives it back, too.
+ * Take one, or wait until one is free, but not for long: if statements take their time there is
+ * something else than too many of them, and who waits goes without. The same thread gives it back
+ * by apr_proc_mutex_unlock(). NULL: there is none to be given back, since none was free in time,
+ * the lock has failed, or lanes is NULL. A process that ends with one gives it back, too.
  */
-bool users_lanes_take(users_lanes *lanes, apr_time_t deadline, apr_proc_mutex_t **lane);
+apr_proc_mutex_t *users_lanes_take(users_lanes *lanes);
 
 #endif

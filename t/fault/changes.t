@@ -41,7 +41,7 @@ $server->sql(<<~SQL);
 
 sub start (%option) {
     $server->start_child(
-        max => 4, acquire => 20, timeout => $option{timeout} // 20, threads => 64,
+        max => 4, acquire => $option{acquire} // 20, timeout => $option{timeout} // 20, threads => 64,
         vhost => "UsersRequestTimeout 60s\n" . ($option{vhost} // ''));
     $server->request(GET => '/api/users', token => 'token-1000');
     $server->sql(<<~'SQL');
@@ -220,6 +220,19 @@ subtest 'a graceful restart' => sub {
     my $answers = together([map { change($_, 'Delft') } 1001 .. 1010], before => sub { $server->graceful });
     is_deeply statuses($answers), [(200) x 10], 'changes under way are made';
     is_deeply [map { made($_) } 1001 .. 1010], [(1) x 10], '... once';
+};
+
+# All lanes are those of changes that do not end.
+subtest 'changes that are stuck' => sub {
+    start(acquire => 1, vhost => "UsersHostLanes 1\nUsersChangeLanes 2");
+    hold('Wait');
+    my @stuck = map { $server->begin(change($_, 'Wait ' . rand)->@*) } 1001, 1002;
+    $server->wait_for_locks(2);
+    is_deeply [map { $server->request(GET => '/api/users', token => "token-$_")->{status} } 1003 .. 1010], [(200) x 8],
+        'hold up no GET';
+    is made(1001), 0, '... while they last';
+    let('Wait');
+    is_deeply statuses([map { $_->answer } @stuck]), [200, 200], '... and are made in the end';
 };
 
 sub registration ($name, %user) {

@@ -68,7 +68,7 @@ sub gives_up_in_time ($clock) {
     my $before  = now;
     my $waiting = $server->begin(GET);
     $server->wait_for_locks(1);
-    for my $request ([GET], [PATCH]) {    # in the queue of the lane, and of the pool
+    for my $request ([GET], [BASIC]) {    # in the queue of the lane, and of the pool
         my ($answer, $seconds) = $server->timed(@$request);
         is_unavailable($answer, "$request->[0], which finds no connection");
         cmp_ok $seconds, '>=', 0.5, '... has waited for one';

@@ -127,6 +127,33 @@ subtest 'an update beside its first try' => sub {
     is city(), 'Zwolle', 'it is there';
 };
 
+# Its first try may be one of many: that locks all accounts and then inserts all names.
+subtest 'an update beside a first try that has locked the account' => sub {
+    my $nonce = nonce();
+    my ($first, $second) = map { Users::Test::Session->new($server) } 1, 2;
+    $first->sql('begin; select from users.account where id = 1 for no key update');
+    $second->send(update($nonce, 'Breda'));
+    wait_until(sub { $server->sql(q(select count(*) from pg_stat_activity where wait_event_type = 'Lock')) }, 'the second to wait');
+    is $first->sql(<<~SQL), 'Tiel', 'that is not in its way';
+        update users.account set city = 'Tiel' where id = 1;
+        insert into users.change (user_id, nonce) values (1, '$nonce');
+        select city from users.account where id = 1
+        SQL
+    $first->sql('commit');
+    is join('', $second->rows), 'updated|Tiel', '... and it finds what was made';
+    is city(), 'Tiel', '... once';
+};
+
+subtest 'a trigger that keeps an account from being changed' => sub {
+    $server->sql(<<~'SQL');
+        create function users.keep() returns trigger language plpgsql as 'begin return null; end';
+        create trigger keep before update on users.account for each row execute function users.keep()
+        SQL
+    eval { $server->sql(update(nonce(), 'Ede')) };
+    like $@, qr/something keeps the account 1 from being changed/, 'is told of';
+    $server->sql('drop function users.keep cascade');
+};
+
 subtest 'an account that was suspended since' => sub {
     my $nonce = nonce();
     $server->sql(update($nonce, 'Assen'));

@@ -16,6 +16,7 @@
 #include <apr_file_io.h>
 #include <apr_general.h>
 #include <apr_md5.h>
+#include <apr_proc_mutex.h>
 #include <apr_reslist.h>
 #include <apr_shm.h>
 #include <apr_thread_cond.h>
@@ -303,6 +304,18 @@ static json_t *fail_to_load(json_error_t *error)
          (mutex, file, pool), APR_EGENERAL, NOTHING, 0) \
     call(apr_status_t, apr_global_mutex_lock, (apr_global_mutex_t *mutex), (mutex), \
          APR_EGENERAL, LOCK, result == APR_SUCCESS) \
+    call(apr_status_t, apr_proc_mutex_create, \
+         (apr_proc_mutex_t **mutex, const char *file, apr_lockmech_e mechanism, \
+          apr_pool_t *pool), \
+         (mutex, file, mechanism, pool), APR_ENOTIMPL, NOTHING, 0) \
+    call(apr_status_t, apr_proc_mutex_child_init, \
+         (apr_proc_mutex_t **mutex, const char *file, apr_pool_t *pool), \
+         (mutex, file, pool), APR_EGENERAL, NOTHING, 0) \
+    call(apr_status_t, apr_proc_mutex_trylock, (apr_proc_mutex_t *mutex), (mutex), APR_EBUSY, \
+         LOCK, result == APR_SUCCESS) \
+    call(apr_status_t, apr_proc_mutex_timedlock, \
+         (apr_proc_mutex_t *mutex, apr_interval_time_t timeout), (mutex, timeout), APR_EGENERAL, \
+         LOCK, result == APR_SUCCESS) \
     call(apr_status_t, apr_shm_create, \
          (apr_shm_t **memory, apr_size_t size, const char *file, apr_pool_t *pool), \
          (memory, size, file, pool), APR_ENOMEM, NOTHING, 0) \
@@ -402,6 +415,7 @@ static json_t *fail_to_load(json_error_t *error)
     back(int, sem_init, (sem_t *semaphore, int shared, unsigned value), \
          (semaphore, shared, value), SEMAPHORE, -1) \
     back(apr_status_t, apr_global_mutex_unlock, (apr_global_mutex_t *mutex), (mutex), LOCK, 1) \
+    back(apr_status_t, apr_proc_mutex_unlock, (apr_proc_mutex_t *mutex), (mutex), LOCK, 1) \
     back(int, pthread_mutex_lock, (pthread_mutex_t *mutex), (mutex), LOCK, -1) \
     back(int, pthread_mutex_unlock, (pthread_mutex_t *mutex), (mutex), LOCK, 1) \
     back(apr_status_t, apr_thread_mutex_lock, (apr_thread_mutex_t *mutex), (mutex), LOCK, -1) \
@@ -450,7 +464,7 @@ static const char *const harmless[] = {
     "fputc", "fputs", "fwrite", "fread", "putc", "puts", "putchar", "printf", "__printf_chk",
     "fprintf", "__fprintf_chk",
     /* the program's own */
-    "getopt_long", "sigaction", "apr_terminate", "__errno_location", "__cxa_*", "__gmon_start__",
+    "getopt_long", "sigaction", "sysconf", "apr_terminate", "__errno_location", "__cxa_*", "__gmon_start__",
     "__libc_start_main", "__stack_chk_fail", "_ITM_*", "__asan_*", "__ubsan_*",
     /* APR */
     "apr_array_*", "apr_atoi64", "apr_atomic_*", "apr_brigade_create", "apr_brigade_destroy",
