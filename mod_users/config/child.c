@@ -27,7 +27,9 @@ static bool has_replica(const server_rec *s)
 static users_db_settings settings_for(const server_rec *s)
 {
     const users_settings *from = users_settings_of(s);
+    int threads = 1;
 
+    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
     return (users_db_settings){.conninfo = from->conninfo,
                                .password = from->password,
                                .replica = from->replica,
@@ -40,6 +42,7 @@ static users_db_settings settings_for(const server_rec *s)
                                .db_timeout = from->db_timeout,
                                .request_timeout = from->request_timeout,
                                .db_prepare = from->db_prepare == USERS_FLAG_ON,
+                               .threads = threads > 1 ? threads : 1,
                                .read_lanes = from->read_lanes,
                                .change_lanes = from->change_lanes,
                                .replica_lag = from->replica_lag,

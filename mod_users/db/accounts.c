@@ -4,6 +4,7 @@
 #include "db/changes.h"
 #include "db/result.h"
 #include "db/route.h"
+#include "db/turns.h"
 
 #include <apr_general.h>
 #include <apr_strings.h>
@@ -272,10 +273,28 @@ void users_accounts_share(apr_pool_t *pool, users_db *db, int lanes)
 typedef struct {
     const users_statement *statement; /* which makes it alone */
     const users_parameter *parameters;
-    users_made made;  /* with others; no rows: alone, then there is a result */
-    PGresult *result; /* (outcome, faults, document, ...) */
-    bool settled;     /* what came of it was not heard at once */
+    apr_int64_t account; /* which it changes; 0: it makes one */
+    users_made made;     /* with others; no rows: alone, then there is a result */
+    PGresult *result;    /* (outcome, faults, document, ...) */
+    bool settled;        /* what came of it was not heard at once */
 } one_change;
+
+/* In a statement of its own, which waits for whoever has locked what it wants. */
+static users_db_status make_alone(users_db_call *call, one_change *one)
+{
+    users_limits limits = users_limits_of(call, call->db);
+    users_turn turn;
+    users_db_status status;
+
+    if (!users_turn_take(call->db->turns, &turn, one->account, limits.connection)) {
+        users_pool_note_busy(call->db->pool, USERS_POOL_CHANGE);
+        return USERS_DB_BUSY;
+    }
+    users_limits_spend(call, &limits);
+    status = users_run_change(call, one->statement, one->parameters, &one->result, &one->settled);
+    users_turn_end(call->db->turns, &turn);
+    return status;
+}
 
 /* together: NULL where only a statement of its own can do or say all that may be needed. */
 static users_db_status make(users_db_call *call, users_changes *together, one_change *one)
@@ -289,9 +308,7 @@ static users_db_status make(users_db_call *call, users_changes *together, one_ch
         one->settled = true;
         return users_run_settle(call, one->statement, one->parameters, &one->result);
     }
-    return status == USERS_DB_OK ? users_run_change(call, one->statement, one->parameters,
-                                                    &one->result, &one->settled)
-                                 : status;
+    return status == USERS_DB_OK ? make_alone(call, one) : status;
 }
 
 /* What it was found to be. stores: see users_submission. */
@@ -333,7 +350,8 @@ users_outcome users_db_update_account(users_db_call *call, const users_principal
     /* an address that is taken would have all of a statement refused; the rest says nothing new */
     bool shares = wanted->store && (json_object_size(wanted->fields) || wanted->body) &&
                   !json_object_get(wanted->fields, "email");
-    one_change one = {.statement = &update_account, .parameters = parameters};
+    one_change one = {
+        .statement = &update_account, .parameters = parameters, .account = owner->user};
     users_db_status status;
 
     if (!call->db || !fields || !make_nonce(nonce)) {

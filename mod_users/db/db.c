@@ -5,6 +5,7 @@
 #include "db/route.h"
 #include "db/tokens.h"
 #include "db/trouble.h"
+#include "db/turns.h"
 
 #include <apr_strings.h>
 #include <string.h>
@@ -39,6 +40,12 @@ static void own_memory(apr_pool_t *pool, users_db_settings *settings)
     }
 }
 
+/* While all of these wait for locks, reads have a connection and other changes another. */
+static int turns_of(const users_db_settings *settings)
+{
+    return settings->db_max > 3 ? settings->db_max - 2 : 1;
+}
+
 static users_db *open_one(apr_pool_t *pool, users_db_settings *settings, const users_log *log,
                           const char *kind)
 {
@@ -54,7 +61,8 @@ static users_db *open_one(apr_pool_t *pool, users_db_settings *settings, const u
                                           users_tokens_find_all, db);
     }
     users_accounts_share(pool, db, settings->change_lanes);
-    return db->pool ? db : NULL;
+    db->turns = users_turns_create(pool, turns_of(settings), settings->threads);
+    return db->pool && db->turns ? db : NULL;
 }
 
 /* Half of the time that a request has is the primary's, should it have to be asked, too. */

@@ -52,6 +52,7 @@ typedef struct {
     apr_interval_time_t db_timeout;         /* of a statement */
     apr_interval_time_t request_timeout;    /* of all statements of a request */
     bool db_prepare;                        /* prepared statements and settings of a session */
+    int threads;                            /* that make calls at once, at most */
     int read_lanes;                  /* queries in flight that concurrent reads share; 0: none */
     int change_lanes;                /* the same of changes, which share a commit then */
     struct users_lanes *host_lanes;  /* users_lanes_create(): of both, of all processes; NULL: any

@@ -18,15 +18,20 @@ struct users_pool {
     users_outage *outage;
     apr_uint32_t open; /* connections, idle ones too */
 
-    apr_thread_mutex_t *mutex; /* guards the four below */
-    apr_thread_cond_t *freed;  /* in_use went down */
-    int in_use;
+    apr_thread_mutex_t *mutex;                  /* guards what follows */
+    apr_thread_cond_t *freed[USERS_POOL_KINDS]; /* one that this kind may take */
+    int in_use[USERS_POOL_KINDS];
     int opening;         /* those of in_use that are being connected */
     unsigned generation; /* goes up when a connection was lost: older idle ones are closed */
 
     apr_reslist_t *idle;
     apr_pool_t *of_idle;
 };
+
+static int all_in_use(const users_pool *pool)
+{
+    return pool->in_use[USERS_POOL_READ] + pool->in_use[USERS_POOL_CHANGE];
+}
 
 /* Opening and closing */
 
@@ -117,7 +122,7 @@ static apr_status_t destruct(void *resource, void *pool, apr_pool_t *unused)
  */
 static apr_status_t close_idle(void *pool)
 {
-    if (((users_pool *)pool)->in_use == 0) {
+    if (all_in_use(pool) == 0) {
         apr_pool_destroy(((users_pool *)pool)->of_idle);
     }
     return APR_SUCCESS;
@@ -140,8 +145,8 @@ users_pool *users_pool_create(apr_pool_t *p, const users_log *log,
     pool->outage = users_outage_create(p, &pool->witness);
     status = pool->outage ? apr_thread_mutex_create(&pool->mutex, APR_THREAD_MUTEX_DEFAULT, p)
                           : APR_ENOMEM;
-    if (status == APR_SUCCESS) {
-        status = apr_thread_cond_create(&pool->freed, p);
+    for (int kind = 0; kind < USERS_POOL_KINDS && status == APR_SUCCESS; kind++) {
+        status = apr_thread_cond_create(&pool->freed[kind], p);
     }
     if (status == APR_SUCCESS) {
         status = apr_pool_create_unmanaged_ex(&pool->of_idle, NULL, NULL);
@@ -167,12 +172,25 @@ bool users_pool_is_away(users_pool *pool)
     return users_outage_lasts(pool->outage) && !apr_atomic_read32(&pool->open);
 }
 
-static bool has_place(users_pool *pool)
+static bool has_place(users_pool *pool, users_pool_kind kind)
 {
-    if (users_outage_bars(pool->outage)) {
-        return pool->in_use - pool->opening < (int)apr_atomic_read32(&pool->open);
+    int max = pool->settings->db_max;
+
+    if (kind == USERS_POOL_CHANGE && max > 1 && pool->in_use[kind] >= max - 1) {
+        return false; /* the last one is for reads */
     }
-    return pool->in_use < pool->settings->db_max;
+    if (users_outage_bars(pool->outage)) {
+        return all_in_use(pool) - pool->opening < (int)apr_atomic_read32(&pool->open);
+    }
+    return all_in_use(pool) < max;
+}
+
+/* One of each kind, since what is free may not be for the one that waits longest. */
+static void wake(users_pool *pool)
+{
+    for (int kind = 0; kind < USERS_POOL_KINDS; kind++) {
+        apr_thread_cond_signal(pool->freed[kind]);
+    }
 }
 
 /*
@@ -180,12 +198,12 @@ static bool has_place(users_pool *pool)
  * wake-up. Who has passed finds a place in the list at once. Returns USERS_DB_BUSY at the deadline
  * and USERS_DB_UNREACHABLE where there is nothing to wait for.
  */
-static users_db_status pass_gate(users_pool *pool, apr_time_t deadline)
+static users_db_status pass_gate(users_pool *pool, users_pool_kind kind, apr_time_t deadline)
 {
     users_db_status status = USERS_DB_OK;
 
     apr_thread_mutex_lock(pool->mutex);
-    while (status == USERS_DB_OK && !has_place(pool)) {
+    while (status == USERS_DB_OK && !has_place(pool, kind)) {
         apr_interval_time_t left = deadline - users_now();
 
         if (users_pool_is_away(pool)) {
@@ -193,23 +211,23 @@ static users_db_status pass_gate(users_pool *pool, apr_time_t deadline)
         } else if (left <= 0) {
             status = USERS_DB_BUSY;
         } else {
-            apr_thread_cond_timedwait(pool->freed, pool->mutex, left);
+            apr_thread_cond_timedwait(pool->freed[kind], pool->mutex, left);
         }
     }
     if (status == USERS_DB_OK) {
-        pool->in_use++;
+        pool->in_use[kind]++;
     } else {
-        apr_thread_cond_signal(pool->freed); /* it may have been this one's: pass it on */
+        wake(pool); /* it may have been this one's: pass it on */
     }
     apr_thread_mutex_unlock(pool->mutex);
     return status;
 }
 
-static void leave_gate(users_pool *pool)
+static void leave_gate(users_pool *pool, users_pool_kind kind)
 {
     apr_thread_mutex_lock(pool->mutex);
-    pool->in_use--;
-    apr_thread_cond_signal(pool->freed);
+    pool->in_use[kind]--;
+    wake(pool);
     apr_thread_mutex_unlock(pool->mutex);
 }
 
@@ -238,6 +256,7 @@ void users_connection_lose(users_connection *connection)
 void users_connection_release(users_connection *connection)
 {
     users_pool *pool = connection->pool;
+    users_pool_kind kind = connection->kind;
 
     if (connection->pg && PQtransactionStatus(connection->pg) != PQTRANS_IDLE) {
         users_connection_close(connection);
@@ -247,26 +266,28 @@ void users_connection_release(users_connection *connection)
     } else {
         apr_reslist_invalidate(pool->idle, connection);
     }
-    leave_gate(pool);
+    leave_gate(pool, kind);
 }
 
-static users_db_status borrow(users_pool *pool, apr_time_t deadline, users_connection **connection)
+static users_db_status borrow(users_pool *pool, users_pool_kind kind, apr_time_t deadline,
+                              users_connection **connection)
 {
     void *resource;
     users_connection *c;
-    users_db_status status = pass_gate(pool, deadline);
+    users_db_status status = pass_gate(pool, kind, deadline);
 
     if (status == USERS_DB_BUSY) {
-        users_trouble_busy(&pool->witness);
+        users_pool_note_busy(pool, kind);
     }
     if (status != USERS_DB_OK) {
         return status;
     }
     if (apr_reslist_acquire(pool->idle, &resource) != APR_SUCCESS) {
-        leave_gate(pool);
+        leave_gate(pool, kind);
         return USERS_DB_BUSY;
     }
     c = *connection = resource;
+    c->kind = kind;
     if (c->pg && c->generation != current_generation(pool)) {
         users_connection_close(c);
     } else if (c->pg && !is_alive(c)) {
@@ -284,13 +305,13 @@ static users_db_status borrow(users_pool *pool, apr_time_t deadline, users_conne
 }
 
 /* Who can't open another one, as where PostgreSQL has too many, waits for one that is open. */
-users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
+users_db_status users_pool_acquire(users_pool *pool, users_pool_kind kind, apr_time_t deadline,
                                    users_connection **connection)
 {
     users_db_status status;
 
     do {
-        status = borrow(pool, deadline, connection);
+        status = borrow(pool, kind, deadline, connection);
     } while (status == USERS_DB_UNREACHABLE && !users_pool_is_away(pool));
     return status;
 }
@@ -307,6 +328,11 @@ users_db_status users_connection_replace(users_connection *connection, bool pass
     connection->generation = current_generation(pool);
     connection->is_second = true;
     return open_connection(connection, deadline);
+}
+
+void users_pool_note_busy(users_pool *pool, users_pool_kind kind)
+{
+    users_trouble_busy(&pool->witness, kind == USERS_POOL_CHANGE);
 }
 
 void users_pool_count_refusal(users_pool *pool)

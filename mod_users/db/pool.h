@@ -26,8 +26,17 @@ typedef enum {
     USERS_DB_FAILED    /* any other error: nothing was done, and it is in the log */
 } users_db_status;
 
+/* What a connection is wanted for. */
+typedef enum {
+    USERS_POOL_READ,
+    USERS_POOL_CHANGE, /* which may wait for a lock: one connection of several is never lent for it
+                        */
+    USERS_POOL_KINDS
+} users_pool_kind;
+
 typedef struct {
     users_pool *pool;
+    users_pool_kind kind;
     const users_witness *witness; /* the pool's */
     PGconn *pg;                   /* NULL until connected, and after a loss */
     apr_uint32_t host;
@@ -50,7 +59,7 @@ users_pool *users_pool_create(apr_pool_t *pool, const users_log *log,
  * USERS_DB_OK, USERS_DB_BUSY or USERS_DB_UNREACHABLE. Whoever borrows gives it back, in the same
  * function, by users_connection_release(): nobody holds a connection while a client sends or reads.
  */
-users_db_status users_pool_acquire(users_pool *pool, apr_time_t deadline,
+users_db_status users_pool_acquire(users_pool *pool, users_pool_kind kind, apr_time_t deadline,
                                    users_connection **connection);
 
 /*
@@ -61,6 +70,9 @@ bool users_pool_is_away(users_pool *pool);
 
 /* A request was refused because of USERS_DB_UNREACHABLE: the log says how many were. */
 void users_pool_count_refusal(users_pool *pool);
+
+/* A request has waited for one in vain: the log is told. */
+void users_pool_note_busy(users_pool *pool, users_pool_kind kind);
 
 /* Give it back. One that was lost, or is still in a transaction, is closed instead. */
 void users_connection_release(users_connection *connection);

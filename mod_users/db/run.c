@@ -30,7 +30,9 @@ static users_db_status run_once(users_db *db, const users_statement *statement,
                                 PGresult **result, bool *was_idle)
 {
     users_connection *connection;
-    users_db_status status = users_pool_acquire(db->pool, l->connection, &connection);
+    users_db_status status =
+        users_pool_acquire(db->pool, statement->reads ? USERS_POOL_READ : USERS_POOL_CHANGE,
+                           l->connection, &connection);
 
     *result = NULL;
     *was_idle = false;

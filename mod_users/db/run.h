@@ -8,6 +8,7 @@
 
 typedef struct users_replica users_replica; /* route.c */
 typedef struct users_changes users_changes; /* changes.c */
+typedef struct users_turns users_turns;     /* turns.c */
 
 /* A primary, or a replica of one. */
 struct users_db {
@@ -17,6 +18,7 @@ struct users_db {
     users_batcher *tokens;        /* look-ups that share a query; NULL: each has its own */
     users_changes *updates;       /* changes that share a commit; NULL: each has its own */
     users_changes *registrations; /* the same */
+    users_turns *turns;           /* of changes that go alone */
     const users_db_settings *settings;
     users_replica *replica; /* NULL: there is none */
     users_db *primary;      /* of which this is the replica; NULL: it is none */

@@ -128,16 +128,20 @@ void users_trouble_late(const users_witness *witness, const users_statement *sta
                  apr_time_as_msec(witness->settings->request_timeout), why);
 }
 
-void users_trouble_busy(const users_witness *witness)
+void users_trouble_busy(const users_witness *witness, bool for_change)
 {
     users_log_level level = level_of(meet(witness, USERS_TROUBLE_BUSY, 0), USERS_LOG_WARNING);
+    int max = witness->settings->db_max;
 
     users_log_at(witness->log, level, 0,
                  "no connection to %s was free in time (UsersDBAcquireTimeout %" APR_TIME_T_FMT
-                 "ms): all %d of UsersDBMax are in use: raise that, or see what keeps them, in "
+                 "ms): all %d of UsersDBMax%s: raise that, or see what keeps them, in "
                  "pg_stat_activity",
                  witness->name, apr_time_as_msec(witness->settings->db_acquire_timeout),
-                 witness->settings->db_max);
+                 for_change && max > 1 ? max - 1 : max,
+                 for_change
+                     ? " that changes may have are in use, or what they would change is locked"
+                     : " are in use");
 }
 
 void users_trouble_read_only(const users_witness *witness, const users_statement *statement)

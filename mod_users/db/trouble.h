@@ -49,8 +49,8 @@ void users_trouble_late(const users_witness *witness, const users_statement *sta
 /* A change was refused by a server that takes none. */
 void users_trouble_read_only(const users_witness *witness, const users_statement *statement);
 
-/* A request waited in vain for a connection. */
-void users_trouble_busy(const users_witness *witness);
+/* A request waited in vain for a connection, or a change for its turn. */
+void users_trouble_busy(const users_witness *witness, bool for_change);
 
 /* A statement went well: what it had to do with may be over. */
 void users_trouble_pass(const users_witness *witness, const users_statement *statement);

@@ -48,15 +48,14 @@ sub challenges ($answer) {
     return ref $field ? @$field : $field;
 }
 
-# Send a PATCH of which the answer is read later.
-sub begin_patch ($host) {
+# Send a GET of which the answer is read later; by API credentials, each has a statement of its own.
+sub begin_get ($host) {
     my $connection = $server->connect;
     $connection->send(
         Users::Test::Client::compose(
-            PATCH   => '/api/users',
-            token   => UPDATE_TOKEN,
-            headers => [Host => $host, Connection => 'close'],
-            json    => { user => { city => 'Delft' } }));
+            GET     => '/api/users',
+            basic   => ['john', 'johns secret'],
+            headers => [Host => $host, Connection => 'close']));
     return $connection;
 }
 
@@ -188,20 +187,23 @@ subtest 'so it is with the connections' => sub {
         DEFAULTS
     $server->allow_log(qr/server reached MaxRequestWorkers setting/);
     $server->expect_trouble('busy');
+    $server->sql(<<~'SQL');
+        insert into users.credential (user_id, username, secret_digest) values (1, 'john', sha256('johns secret'))
+        SQL
     my $session = Users::Test::Session->new($server);
 
     for my $case (['inherits.example', 2, 503, 1], ['back.example', 4, 200, 4]) {
         my ($host, $max, $status, $keep) = @$case;
-        $session->sql('begin; select from users.account where id = 1 for update');
-        my @patches = map { begin_patch($host) } 1 .. $max;
+        $session->sql('begin; lock table users.account');
+        my @gets = map { begin_get($host) } 1 .. $max;
         wait_for_locks($max);
         is count_backends(), $max, "$host: UsersDBMax";
 
-        my $one_more = begin_patch($host);
+        my $one_more = begin_get($host);
         my $answer   = $status == 503 ? $one_more->answer : undef;
         $session->sql('rollback');
         is(($answer // $one_more->answer)->{status}, $status, "$host: UsersDBAcquireTimeout");
-        is_deeply [map { $_->answer->{status} } @patches], [(200) x $max], "$host: then all go on";
+        is_deeply [map { $_->answer->{status} } @gets], [(200) x $max], "$host: then all go on";
 
         for (1 .. 5) {
             request($host, 'GET', token => READ_TOKEN);

@@ -5,7 +5,7 @@ use Users::Test::Fault;
 use Users::Test::Session;
 
 my $server = Users::Test::Fault->new;
-$server->start_child(max => 2);
+$server->start_child(max => 3);
 $server->expect_trouble('late');
 my $session = Users::Test::Session->new($server);
 

@@ -14,7 +14,7 @@ $server->sql(<<~'SQL');
       for each row execute function public.dawdle();
     SQL
 
-$server->start_child(max => 2, acquire => 0.5, timeout => 5, threads => 64);
+$server->start_child(max => 4, acquire => 0.5, timeout => 5, threads => 64, vhost => 'UsersChangeLanes 0');
 $server->expect_trouble('busy');
 my $load = $server->load(40, [POST]);
 sleep 3;
@@ -28,7 +28,7 @@ cmp_ok @refused, '>', 0, 'the excess is refused';
 my @slow = grep { $_->{seconds} > 0.5 + SLACK } @answers;
 is @slow, 0, '... within UsersDBAcquireTimeout';
 is $server->sql("select count(*) > 0 from users.account where fname = 'Jane'"), 't', 'accounts are there';
-cmp_ok $server->backends, '<=', 2, 'there are no more connections than UsersDBMax';
+cmp_ok $server->backends, '<=', 4, 'there are no more connections than UsersDBMax';
 is $server->request(POST)->{status}, 201, 'afterwards a POST succeeds';
 note join ', ', map { "$_: $count->{$_}" } sort keys %$count;
 

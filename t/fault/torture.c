@@ -474,8 +474,8 @@ static const char *const harmless[] = {
     "apr_pool_cleanup_*", "apr_pool_destroy", "apr_pool_userdata_*", "apr_proc_kill",
     "apr_procattr_error_check_set", "apr_psprintf", "apr_pstr*", "apr_punescape_*",
     "apr_shm_baseaddr_get", "apr_sleep", "apr_snprintf", "apr_strerror", "apr_vsnprintf",
-    "apr_siphash24", "apr_strtoi64", "apr_strtok", "apr_table_*", "apr_thread_cond_signal",
-    "apr_time_now", "apr_tokenize_to_argv", "apr_uid_*", "apr_uri_*",
+    "apr_siphash24", "apr_strtoi64", "apr_strtok", "apr_table_*", "apr_thread_cond_broadcast",
+    "apr_thread_cond_signal", "apr_time_now", "apr_tokenize_to_argv", "apr_uid_*", "apr_uri_*",
     /* httpd; ap_lookup_provider fails where users_cache_check() has already refused to start */
     "ap_bin2hex", "ap_check_cmd_context", "ap_construct_url", "ap_escape_quotes",
     "ap_get_status_line", "ap_hook_*", "ap_log_*", "ap_lookup_provider",
