@@ -464,20 +464,26 @@ declare
     where application_id = p_application_id and key = p_key);
   v_id bigint;
 begin
+  if exists (select from users.credential where username = p_username) then -- this is the repeat of a change, see above
+    return v_key.user_id;
+  end if;
+  update users.credential set revoked_at = now()
+  where id = v_key.credential_id and revoked_at is null
+    and not exists (select from users.account where id = v_key.user_id and suspended_at is not null);
+  if not found then -- a key undoes no revocation
+    return null;
+  end if;
   insert into users.credential (user_id, username, secret_digest)
   values (v_key.user_id, p_username, p_secret_digest)
-  on conflict (username) do nothing -- this is the repeat of a change, see above
   returning id into v_id;
-  if found then
-    update users.credential set revoked_at = now() where id = v_key.credential_id and revoked_at is null;
-    update users.idempotency set credential_id = v_id
-    where application_id = p_application_id and key = p_key;
-  end if;
+  update users.idempotency set credential_id = v_id
+  where application_id = p_application_id and key = p_key;
   return v_key.user_id;
 end
 $$;
 comment on function users.replace_credential is
-  'Give the account of an Idempotency-Key another credential in place of the last one, once; returns the account''s id.';
+  'Give the account of an Idempotency-Key another credential in place of the last one, once; returns the account''s id. '
+  'Null, and nothing is stored: the account is suspended, or somebody else has ended the last credential.';
 
 create or replace function users.may_register(p_application_id bigint, p_token bytea, p_client text, p_username text)
 returns boolean
@@ -539,6 +545,11 @@ begin
   elsif outcome = 'repeated' then
     v_account.id := users.replace_credential(
       p_application_id, p_idempotency_key, p_username, p_secret_digest);
+    if v_account.id is null then
+      outcome := 'revoked';
+      return next;
+      return;
+    end if;
   elsif faults <> '[]' then
     outcome := 'invalid';
   else
@@ -612,7 +623,8 @@ comment on function users_api.register_account(
   'known nothing is stored again: the outcome is that of the first time; p_idempotency_key: null for none; '
   'p_store false: judge only, since the request is known to be faulty; '
   'p_token (a digest), p_client (a client_id): what let the request in, one of them null. '
-  'outcome: ended (that does not let it in any more); created; repeated (the account that this key made before, whose credential the new one replaces); duplicate, '
+  'outcome: ended (that does not let it in any more); created; repeated (the account that this key made before, whose '
+  'credential the new one replaces); revoked (that account is suspended, or somebody has ended its credential); duplicate, '
   'key_reused, under_way (nothing is stored; see users.claim_key); invalid (nothing is stored; faults, which counts only '
   'here, is a list of {field, text} and may be empty).';
 
@@ -625,9 +637,11 @@ returns table (outcome text, faults jsonb, account json, labels jsonb)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return query select * from users_api.register_account(
+  return query select case made.outcome when 'revoked' then 'duplicate' else made.outcome end,
+    made.faults, made.account, made.labels
+  from users_api.register_account(
     p_application_id, p_fields, p_request, p_default_currency, p_default_locale, p_host_name, p_conflict,
-    p_username, p_secret_digest, p_idempotency_key, p_store, null::bytea, null::text);
+    p_username, p_secret_digest, p_idempotency_key, p_store, null::bytea, null::text) as made;
 end
 $$;
 comment on function users_api.register_account(

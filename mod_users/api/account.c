@@ -220,6 +220,10 @@ static users_refusal refuse_registration(request_rec *r, users_change_kind kind)
     case USERS_CHANGE_REUSED:
         return users_refuse(HTTP_UNPROCESSABLE_ENTITY,
                             "Idempotency-Key was used before with another request");
+    case USERS_CHANGE_REVOKED:
+        return users_refuse(HTTP_CONFLICT,
+                            "the account of this Idempotency-Key is suspended, or its "
+                            "API credentials were ended: a repeat brings no others");
     default:
         return users_refuse_for_now(
             r, HTTP_CONFLICT, "the first request with this Idempotency-Key is still under way", 1);

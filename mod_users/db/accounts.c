@@ -137,6 +137,7 @@ static const struct {
     {&register_account, "invalid", USERS_CHANGE_INVALID},
     {&register_account, "duplicate", USERS_CHANGE_DUPLICATE},
     {&register_account, "key_reused", USERS_CHANGE_REUSED},
+    {&register_account, "revoked", USERS_CHANGE_REVOKED},
     {&register_account, "under_way", USERS_CHANGE_UNDER_WAY},
     {&register_account, "ended", USERS_CHANGE_ENDED},
 };

@@ -229,6 +229,7 @@ typedef enum {
     USERS_CHANGE_ABSENT,    /* the account has gone or was suspended in the meantime */
     USERS_CHANGE_DUPLICATE, /* the provider pair is registered already */
     USERS_CHANGE_REUSED,    /* the idempotency key came with another payload before */
+    USERS_CHANGE_REVOKED,   /* what this idempotency key made was ended by somebody, or suspended */
     USERS_CHANGE_UNDER_WAY  /* the first request of this idempotency key has not ended */
 } users_change_kind;
 

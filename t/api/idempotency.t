@@ -190,6 +190,55 @@ subtest 'a first request that is still under way is waited for' => sub {
     is id_of($answers[1]), id_of($answers[0]), 'of the same account';
 };
 
+subtest 'a key undoes no revocation' => sub {
+    my %ends = (
+        'the credential is revoked'  => "update users.credential set revoked_at = now() where username = '%s'",
+        'the credential is deleted'  => "delete from users.credential where username = '%s'",
+        'the account is suspended'   => "update users.account set suspended_at = now() where id = %d",
+    );
+    for my $repeated (0, 1) {
+        for my $end (sort keys %ends) {
+            my $key    = "$end-$repeated" =~ tr/ /-/r;
+            my $answer = register($key);
+            $answer = register($key) if $repeated;
+            my $id   = id_of($answer);
+            my $name = "$end, after " . ($repeated ? 'a repeat' : 'the first answer');
+            $server->sql(sprintf $ends{$end}, $end =~ /account/ ? $id : $answer->{json}{user}{api}{username});
+            my $credentials = "select count(*) from users.credential where user_id = $id";
+            my $before      = $server->sql($credentials);
+            for my $time ('a repeat', 'another one') {
+                my $refused = register($key);
+                is $refused->{status}, 409, "$name: $time is a 409";
+                like $refused->{json}{errors}[0], qr/\bIdempotency-Key is suspended, or its API credentials were ended/,
+                    '... with a sentence';
+                is $refused->{headers}{'retry-after'}, undef, '... and no hope';
+            }
+            is $server->sql($credentials), $before, '... no credential is made';
+            is register("$key-2")->{status}, 201, '... another key makes another account';
+            next unless $end =~ /account/;
+            $server->sql("update users.account set suspended_at = null where id = $id");
+            is status_of_owner($answer), 200, '... and the credentials work again when the account is resumed';
+            is register($key)->{status}, 201, '... which can be repeated, too';
+        }
+    }
+    my $answer = register('others');
+    $server->sql(sprintf q(insert into users.credential (user_id, username, secret_digest, revoked_at)
+        values (%d, 'another', sha256('x'), now())), id_of($answer));
+    is register('others')->{status}, 201, 'that another credential has ended is nothing';
+};
+
+subtest 'a revocation on its way' => sub {
+    my $session = Users::Test::Session->new($server);
+    my $answer  = register('on-its-way');
+    $session->sql("begin; update users.credential set revoked_at = now()
+        where username = '$answer->{json}{user}{api}{username}'");
+    my $connection = $server->connect;
+    $connection->send(Users::Test::Client::compose(registration('on-its-way')));
+    wait_until(sub { count_lock_waits() == 1 }, 'the repeat to wait');
+    $session->sql('commit');
+    is $connection->answer->{status}, 409, 'counts when it is there';
+};
+
 subtest 'a key is a quoted or bare text' => sub {
     my %good = (
         'bare'                   => q(8e03978e-40d5-43dd-bc93-6894a57f9324),
