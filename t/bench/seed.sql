@@ -26,7 +26,7 @@ with added as (
       'container_services', 1 + n % 5, 'container_images', 1 + n % 2)
   from generate_series(1, :accounts) as n,
     format('bench-%s@example.com', n) as email
-  where not exists (select from users.account where lower(account.email) = email.email)
+  where not exists (select from users.account where lower(account.email collate "C") = email.email)
   returning id, email
 )
 insert into users.token (digest, application_id, user_id, scopes)
