@@ -210,7 +210,8 @@ begin
     raise invalid_parameter_value using message = v_unknown;
   end if;
   begin
-    v_issued := users_api.issue_token(v_application_id, v_user_id, p_digest, v_scopes, users_admin.time_in(p_lifetime));
+    v_issued := users_api.issue_token(v_application_id, v_user_id, p_digest, v_scopes, users_admin.time_in(p_lifetime),
+      null);
   exception when check_violation then
     get stacked diagnostics v_constraint = constraint_name;
     if v_constraint <> 'token_scopes_size' then
@@ -380,7 +381,7 @@ begin
 end
 $$;
 comment on function users_admin.revoke_credential is
-  'End API credentials by their user name. outcome: revoked, already revoked.';
+  'End API credentials by their user name, and the tokens that were issued for them. outcome: revoked, already revoked.';
 
 -- Users
 

@@ -728,13 +728,24 @@ comment on function users.scope_set is
   'Each of the words once (RFC 6749 section 3.3), in the order of the first ones; an empty list for null.';
 
 create or replace function users_api.issue_token(
-  p_application_id bigint, p_user_id bigint, p_digest bytea, p_scopes text[], p_expires_at timestamptz)
+  p_application_id bigint, p_user_id bigint, p_digest bytea, p_scopes text[], p_expires_at timestamptz,
+  p_credential text)
 returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_credential_id bigint;
 begin
-  insert into users.token (digest, application_id, user_id, scopes, expires_at)
-  select p_digest, application.id, p_user_id, users.scope_set(p_scopes), p_expires_at
+  if p_credential is not null then
+    select id into v_credential_id from users.credential
+    where username = p_credential and user_id = p_user_id and revoked_at is null
+    for share; -- whoever ends it waits, and then ends this token, too
+    if not found then
+      return false;
+    end if;
+  end if;
+  insert into users.token (digest, application_id, user_id, scopes, expires_at, credential_id)
+  select p_digest, application.id, p_user_id, users.scope_set(p_scopes), p_expires_at, v_credential_id
   from users.application
   where id = p_application_id
     and revoked_at is null
@@ -747,15 +758,30 @@ begin
     where token.application_id = excluded.application_id
       and token.user_id is not distinct from excluded.user_id
       and token.scopes = excluded.scopes
+      and token.credential_id is not distinct from excluded.credential_id
       and token.revoked_at is null;
   return found;
 end
 $$;
-comment on function users_api.issue_token is
+comment on function users_api.issue_token(bigint, bigint, bytea, text[], timestamptz, text) is
   'Store a token by its SHA-256. p_user_id null: the application''s own token, which can have those scopes only that the '
-  'application holds; p_expires_at null: never. The token is random: one that is there, alive and alike, is that of the '
-  'first time, and is valid from now on. False, and nothing is stored: there is no such application or account, it '
-  'is revoked or suspended, the application does not hold the scopes, or the digest is that of another token.';
+  'application holds; p_expires_at null: never; p_credential: the user name of the API credentials that it is issued for '
+  'and ends with, null for none. The token is random: one that is there, alive and alike, is that of the '
+  'first time, and is valid from now on. False, and nothing is stored: there is no such application, account or credential, '
+  'it is revoked or suspended, the application does not hold the scopes, or the digest is that of another token.';
+
+-- As the module of 0.1.0 calls it.
+create or replace function users_api.issue_token(
+  p_application_id bigint, p_user_id bigint, p_digest bytea, p_scopes text[], p_expires_at timestamptz)
+returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return users_api.issue_token(p_application_id, p_user_id, p_digest, p_scopes, p_expires_at, null);
+end
+$$;
+comment on function users_api.issue_token(bigint, bigint, bytea, text[], timestamptz) is
+  'The same of before a token ended with the credential that it was issued for.';
 
 create or replace function users_api.revoke_token(p_application_id bigint, p_digest bytea) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp

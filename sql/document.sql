@@ -1,4 +1,6 @@
--- How the answer to GET is written. Its parts that come from an account's own row are kept there, by a
+-- What the tables call.
+--
+-- Most of it is how the answer to GET is written. Its parts that come from an account's own row are kept there, by a
 -- trigger: a read then only puts them together, which costs a third of rendering them.
 --
 -- The trigger, and the functions of generated columns, run with the rights and in the session of whoever
@@ -65,3 +67,17 @@ begin
 end
 $$;
 comment on function users.write_document is 'Trigger of users.account: writes the parts of the document that stand in its row.';
+
+-- API credentials end, by whatever statement, and so do their tokens.
+
+create or replace function users.end_tokens() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update users.token set revoked_at = now() where credential_id = old.id and revoked_at is null;
+  return null;
+end
+$$;
+comment on function users.end_tokens is
+  'Trigger of users.credential: ends the tokens that were issued for API credentials which end. It has its owner''s rights, '
+  'since whoever may end a credential need not see tokens.';

@@ -41,6 +41,9 @@ insert into users.migration (name) values
   ('019-keys-length'),
   ('020-keys-length-valid'),
   ('021-account-email-old'),
+  ('022-token-credential'),
+  ('023-token-credential-id'),
+  ('024-credential-ended'),
   ('functions');
 
 -- Reference data
@@ -221,16 +224,21 @@ create table users.token (
   created_at timestamptz not null default now(),
   expires_at timestamptz,
   revoked_at timestamptz,
+  credential_id bigint,
   -- all that a look-up wants: it need not visit the table
   primary key (digest) include (application_id, user_id, scopes, expires_at, revoked_at)
 );
 create index token_application_id on users.token (application_id);
 create index token_user_id on users.token (user_id);
+create index token_credential_id on users.token (credential_id) where credential_id is not null;
 comment on table users.token is 'OAuth 2.0 bearer tokens (RFC 6750).';
 comment on column users.token.digest is 'SHA-256 of the token, which itself is stored nowhere';
 comment on column users.token.user_id is 'null: the application acts in its own name (client credentials)';
 comment on column users.token.expires_at is 'null: never';
 comment on column users.token.revoked_at is 'null: live';
+comment on column users.token.credential_id is
+  'the API credentials that it was issued for and ends with (RFC 6749 section 4.3); null: for none. No foreign key: '
+  'credentials that were deleted have ended it';
 
 create table users.credential (
   id bigint generated always as identity primary key,
@@ -246,6 +254,10 @@ create table users.credential (
 create index credential_user_id on users.credential (user_id);
 create index credential_hashed on users.credential (username)
   where secret_hash is not null and revoked_at is null;
+create trigger ended after update of revoked_at on users.credential
+  for each row when (old.revoked_at is null and new.revoked_at is not null) execute function users.end_tokens();
+create trigger deleted after delete on users.credential
+  for each row when (old.revoked_at is null) execute function users.end_tokens();
 comment on table users.credential is 'API credentials for HTTP Basic authentication (RFC 7617).';
 comment on column users.credential.secret_digest is 'SHA-256 of a generated password of 120 bits or more';
 comment on column users.credential.secret_hash is

@@ -135,15 +135,17 @@ static int make_token(request_rec *r, const grant *asked)
 
     if (token && users_credential_digest(token, digest)) {
         outcome = users_db_issue_token(
-            asked->call, asked->application.id, asked->owner.user, digest, asked->scope,
-            users_settings_of(r->server)->token_lifetime, &issued, &created_at);
+            asked->call, asked->application.id, asked->owner.user,
+            asked->password ? users_oauth_parameter(asked->parameters, "username") : NULL, digest,
+            asked->scope, users_settings_of(r->server)->token_lifetime, &issued, &created_at);
     }
     if (outcome != USERS_OUTCOME_DONE) {
         return reply(r, users_oauth_failure(r, outcome));
     }
     if (!issued) {
-        return reply(r, users_oauth_refuse(HTTP_BAD_REQUEST, "invalid_grant",
-                                           "the application or the account has just been revoked"));
+        return reply(r, users_oauth_refuse(
+                            HTTP_BAD_REQUEST, "invalid_grant",
+                            "the application, the account or the credentials have just ended"));
     }
     return reply_token(r, asked, token, created_at);
 }

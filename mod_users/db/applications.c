@@ -32,8 +32,8 @@ static const users_statement find_application = {
 static const users_statement issue_token = {
     USERS_ISSUE_TOKEN, "issue_token",
     "select users_api.issue_token($1, $2, $3, string_to_array($4, ' '),"
-    " now() + make_interval(secs => $5)), floor(extract(epoch from now()))::bigint",
-    5, .reads = false};
+    " now() + make_interval(secs => $5), $6), floor(extract(epoch from now()))::bigint",
+    6, .reads = false};
 static const users_statement revoke_token = {
     USERS_REVOKE_TOKEN, "revoke_token", "select users_api.revoke_token($1, $2)", 2, .reads = false};
 static const users_statement introspect_token = {USERS_INTROSPECT_TOKEN, "introspect_token",
@@ -108,6 +108,7 @@ users_outcome users_db_find_application(users_db_call *call, const char *client_
 }
 
 users_outcome users_db_issue_token(users_db_call *call, apr_int64_t application, apr_int64_t user,
+                                   const char *credential,
                                    const unsigned char digest[USERS_DIGEST_LENGTH],
                                    const char *scopes, apr_interval_time_t lifetime, bool *issued,
                                    apr_int64_t *created_at)
@@ -118,6 +119,7 @@ users_outcome users_db_issue_token(users_db_call *call, apr_int64_t application,
         {(const char *)digest, USERS_DIGEST_LENGTH},
         {scopes, 0},
         {apr_psprintf(call->pool, "%" APR_TIME_T_FMT, apr_time_sec(lifetime)), 0},
+        {credential, 0},
     };
     PGresult *result;
     bool settled;

@@ -270,12 +270,14 @@ users_outcome users_db_register_account(users_db_call *call, const users_registr
                                         const users_submission *wanted, users_change *change);
 
 /*
- * Store a token by its digest, valid from now on for a lifetime. user: 0 for the application's own.
+ * Store a token by its digest, valid from now on for a lifetime. user: 0 for the application's own;
+ * credential: the user name of the API credentials that it ends with, NULL for none.
  * *created_at: seconds since 1970, by the database's clock. *issued is false where the application,
- * its scopes or the account have gone in the meantime. The token must be random: its digest is the
- * name of the change.
+ * its scopes, the account or the credential have gone in the meantime. The token must be random:
+ * its digest is the name of the change.
  */
 users_outcome users_db_issue_token(users_db_call *call, apr_int64_t application, apr_int64_t user,
+                                   const char *credential,
                                    const unsigned char digest[USERS_DIGEST_LENGTH],
                                    const char *scopes, apr_interval_time_t lifetime, bool *issued,
                                    apr_int64_t *created_at);

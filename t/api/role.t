@@ -63,6 +63,7 @@ my @functions = (
     'users_api.entity_tag(json)',
     'users_api.introspect_token(bytea)',
     'users_api.issue_token(bigint,bigint,bytea,text[],timestamp with time zone)',
+    'users_api.issue_token(bigint,bigint,bytea,text[],timestamp with time zone,text)',
     'users_api.register_account(bigint,jsonb,jsonb,text,text,text,boolean,text,bytea,text,boolean)',
     'users_api.register_account(bigint,jsonb,jsonb,text,text,text,boolean,text,bytea,text,boolean,bytea,text)',
     'users_api.register_accounts(bigint[],jsonb[],jsonb[],text[],text[],text[],text[],bytea[],bytea[],text[])',

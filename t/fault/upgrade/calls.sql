@@ -22,3 +22,12 @@ as $$
     p_application_id, p_fields, coalesce(p_request, '{}'), p_default_currency, p_default_locale, p_host_name,
     p_conflict, p_username, p_secret_digest, p_idempotency_key, p_store)
 $$;
+
+create function users_api.issue_token(
+  p_application_id bigint, p_user_id bigint, p_digest bytea, p_scopes text[], p_expires_at timestamptz,
+  p_credential text)
+returns boolean
+language sql security definer set search_path = pg_catalog, pg_temp
+as $$
+  select users_api.issue_token(p_application_id, p_user_id, p_digest, p_scopes, p_expires_at)
+$$;
