@@ -451,79 +451,54 @@ as $$
 $$;
 comment on function users_admin.page_or_end is 'A page of a table, null where the table ends before it.';
 
-create or replace function users_admin.purge_tokens(p_page bigint, p_rows integer, p_older_than interval)
+create or replace function users_admin.purge(p_table text, p_page bigint, p_rows integer, p_older_than interval)
 returns table (next_page bigint, purged bigint)
 language plpgsql set search_path = pg_catalog, pg_temp
   set enable_seqscan = off -- lest a batch reads the whole table
   set jit = off -- which those costs would start
 as $$
 declare
-  v_dead_before constant timestamptz := users_admin.time_in(-p_older_than);
-  v_removed constant bigint[] := array(select id from users.application where revoked_at < v_dead_before);
   v_end constant bigint := p_page + greatest(p_rows / 50, 1); -- that many fit on a page
-  v_from constant tid := format('(%s,0)', p_page);
-  v_to constant tid := format('(%s,0)', v_end);
+  v_dead constant text := case p_table
+    when 'token' then 'expires_at < $3 or revoked_at < $3
+      or application_id = any (array(select id from users.application where revoked_at < $3))'
+    when 'credential' then 'revoked_at < $3'
+    when 'idempotency' then $condition$created_at <= now() - interval '24 hours'$condition$
+    when 'change' then $condition$created_at <= now() - interval '1 hour'$condition$
+  end;
 begin
-  delete from users.token where ctid = any (array(
-    select ctid from users.token
-    where ctid >= v_from and ctid < v_to
-      and (expires_at < v_dead_before or revoked_at < v_dead_before or application_id = any (v_removed))
-    for update skip locked));
+  if v_dead is null then
+    raise invalid_parameter_value using message = format('there is nothing to purge in %s', p_table);
+  end if;
+  execute format('delete from users.%1$I where ctid = any (array(
+      select ctid from users.%1$I where ctid >= $1 and ctid < $2 and (%2$s) for update skip locked))', p_table, v_dead)
+    using format('(%s,0)', p_page)::tid, format('(%s,0)', v_end)::tid, users_admin.time_in(-p_older_than);
   get diagnostics purged = row_count;
-  next_page := users_admin.page_or_end('users.token', v_end);
+  next_page := users_admin.page_or_end(format('users.%I', p_table)::regclass, v_end);
   return next;
 end
 $$;
-comment on function users_admin.purge_tokens is
-  'Delete the tokens that died (expired, revoked, or with their application) longer ago than p_older_than, among about '
-  'p_rows from p_page of the table on; 0 is the first. next_page: where to go on, null at the end. One that someone has '
-  'locked is left to the next time.';
+comment on function users_admin.purge is
+  'Delete what is dead of a table, among about p_rows from p_page of it on; 0 is the first. p_table: token (expired, revoked, '
+  'or of a removed application) or credential (revoked), both for longer than p_older_than; idempotency (older than 24 '
+  'hours) or change (older than an hour), whose rows then mean nothing. next_page: where to go on, null at the end. A row '
+  'that someone has locked is left to the next time.';
+
+create or replace function users_admin.purge_tokens(p_page bigint, p_rows integer, p_older_than interval)
+returns table (next_page bigint, purged bigint)
+language sql set search_path = pg_catalog, pg_temp
+as $$
+  select next_page, purged from users_admin.purge('token', p_page, p_rows, p_older_than)
+$$;
+comment on function users_admin.purge_tokens is 'The same for usersctl 0.1.0.';
 
 create or replace function users_admin.purge_idempotency(p_page bigint, p_rows integer)
 returns table (next_page bigint, purged bigint)
-language plpgsql set search_path = pg_catalog, pg_temp
-  set enable_seqscan = off -- lest a batch reads the whole table
-  set jit = off -- which those costs would start
+language sql set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_end constant bigint := p_page + greatest(p_rows / 50, 1); -- that many fit on a page
-  v_from constant tid := format('(%s,0)', p_page);
-  v_to constant tid := format('(%s,0)', v_end);
-begin
-  delete from users.idempotency where ctid = any (array(
-    select ctid from users.idempotency
-    where ctid >= v_from and ctid < v_to and created_at <= now() - interval '24 hours'
-    for update skip locked));
-  get diagnostics purged = row_count;
-  next_page := users_admin.page_or_end('users.idempotency', v_end);
-  return next;
-end
+  select next_page, purged from users_admin.purge('idempotency', p_page, p_rows, null)
 $$;
-comment on function users_admin.purge_idempotency is
-  'Delete the records of Idempotency-Keys that mean nothing any more, as users_admin.purge_tokens does tokens.';
-
-create or replace function users_admin.purge_changes(p_page bigint, p_rows integer)
-returns table (next_page bigint, purged bigint)
-language plpgsql set search_path = pg_catalog, pg_temp
-  set enable_seqscan = off -- lest a batch reads the whole table
-  set jit = off -- which those costs would start
-as $$
-declare
-  v_end constant bigint := p_page + greatest(p_rows / 50, 1); -- that many fit on a page
-  v_from constant tid := format('(%s,0)', p_page);
-  v_to constant tid := format('(%s,0)', v_end);
-begin
-  delete from users.change where ctid = any (array(
-    select ctid from users.change
-    where ctid >= v_from and ctid < v_to and created_at <= now() - interval '1 hour'
-    for update skip locked));
-  get diagnostics purged = row_count;
-  next_page := users_admin.page_or_end('users.change', v_end);
-  return next;
-end
-$$;
-comment on function users_admin.purge_changes is
-  'Delete the names of changes that nobody repeats any more, as users_admin.purge_tokens does tokens.';
+comment on function users_admin.purge_idempotency is 'The same for usersctl 0.1.0.';
 
 -- What PostgreSQL's log gets
 

@@ -92,17 +92,17 @@ static users_exit change(users_invocation *invocation)
 }
 
 /* Walk a table from its first page to its last, each batch a transaction. */
-static users_exit purge_table(PGconn *db, const char *function, const char **parameters, int count,
-                              long long *purged)
+static users_exit purge_table(PGconn *db, const char *table, const char *rows,
+                              const char *older_than, long long *purged)
 {
     users_exit status = USERS_EXIT_DONE;
     PGresult *result;
     char page[32] = "0";
+    const char *parameters[] = {table, page, rows, older_than};
 
     *purged = 0;
     for (bool more = true; more && !users_database_interrupted();) {
-        parameters[0] = page;
-        status = users_database_call(db, function, parameters, count, false, &result);
+        status = users_database_call(db, "purge", parameters, 4, false, &result);
         if (status != USERS_EXIT_DONE) {
             return status;
         }
@@ -114,15 +114,15 @@ static users_exit purge_table(PGconn *db, const char *function, const char **par
     return status;
 }
 
-/* What can be purged: how it is told, and the function that does it with so many parameters. */
+/* What can be purged: how it is told, and the table (users_admin.purge). */
 static const struct {
     const char *name;
-    const char *function;
-    int parameters;
+    const char *table;
 } purged_tables[] = {
-    {"tokens", "purge_tokens", 3},
-    {"idempotency_keys", "purge_idempotency", 2},
-    {"changes", "purge_changes", 2},
+    {"tokens", "token"},
+    {"credentials", "credential"},
+    {"idempotency_keys", "idempotency"},
+    {"changes", "change"},
 };
 #define PURGED_TABLES (sizeof(purged_tables) / sizeof(*purged_tables))
 
@@ -130,15 +130,14 @@ static const struct {
 static users_exit purge(users_invocation *invocation)
 {
     const char **values = invocation->values;
-    const char *parameters[] = {NULL, values[USERS_ARG_BATCH], values[USERS_ARG_OLDER_THAN]};
     bool json = values[USERS_ARG_JSON] != NULL;
     long long purged[PURGED_TABLES] = {0};
     users_exit status = USERS_EXIT_DONE;
     users_exit told;
 
     for (size_t i = 0; i < PURGED_TABLES && status == USERS_EXIT_DONE; i++) {
-        status = purge_table(invocation->db, purged_tables[i].function, parameters,
-                             purged_tables[i].parameters, &purged[i]);
+        status = purge_table(invocation->db, purged_tables[i].table, values[USERS_ARG_BATCH],
+                             values[USERS_ARG_OLDER_THAN], &purged[i]);
     }
     for (size_t i = 0; i < PURGED_TABLES; i++) {
         printf(json ? "%s\"%s\":%lld" : "%s%-16s  %lld\n", json ? i ? "," : "{" : "",

@@ -12,7 +12,7 @@ my $server   = Users::Test->new;
 my $usersctl = Users::Test::Usersctl->new($server);
 
 # 3000 tokens each that live, that expired, that were revoked, and of a removed application; as
-# many records of Idempotency-Keys. Of the dead all but 300 of a kind have been so for two days.
+# many records of Idempotency-Keys, and credentials that live or were revoked. Of the dead all but 300 of a kind have been so for two days.
 sub fill () {
     $server->sql(<<~'SQL');
         delete from users.idempotency;
@@ -35,30 +35,36 @@ sub fill () {
         select id, n, sha256('payload'),
           now() - case when n > 300 then interval '25 hours' else interval '23 hours' end
         from generate_series(1, 3000) as n, users.application where client_id = 'purge';
-        analyze users.token, users.idempotency;
+        delete from users.credential where username like 'purge%';
+        insert into users.credential (user_id, username, secret_digest, revoked_at)
+        select 1, format('purge %s %s', kind, n), sha256('password'),
+          case kind when 'revoked' then now() - case when n > 300 then interval '2 days' else interval '1 hour' end end
+        from generate_series(1, 3000) as n, unnest('{living,revoked}'::text[]) as kind;
+        analyze users.token, users.idempotency, users.credential;
         SQL
 }
 
 sub left () {
     return $server->sql(<<~'SQL');
         select (select count(*) from users.token where scopes = '{purge}'),
-          (select count(*) from users.idempotency)
+          (select count(*) from users.idempotency),
+          (select count(*) from users.credential where username like 'purge%')
         SQL
 }
 
 subtest 'purge deletes what is dead for long enough, and nothing else' => sub {
     fill();
     my $others = $server->sql(q(select * from users.token where scopes <> '{purge}' order by 1));
-    is_deeply $usersctl->told('purge'), { tokens => 2 * 2700 + 3000, idempotency_keys => 2700, changes => 0 },
+    is_deeply $usersctl->told('purge'), { tokens => 2 * 2700 + 3000, credentials => 2700, idempotency_keys => 2700, changes => 0 },
         'how many went';
-    is left(), 2 * 3000 + 2 * 300 . '|300', 'what is left';
+    is left(), 2 * 3000 + 2 * 300 . '|300|3300', 'what is left';
     is $server->sql(q(select * from users.token where scopes <> '{purge}' order by 1)), $others,
         'all other tokens are';
     is_deeply $usersctl->told(qw(purge --older-than 5m --batch 1)),
-        { tokens => 600, idempotency_keys => 0, changes => 0 }, 'what died an hour ago, in many batches';
-    is left(), '6000|300', 'the living are left';
+        { tokens => 600, credentials => 300, idempotency_keys => 0, changes => 0 }, 'what died an hour ago, in many batches';
+    is left(), '6000|300|3000', 'the living are left';
     my ($status, $output) = $usersctl->run('purge');
-    is $output, "tokens            0\nidempotency_keys  0\nchanges           0\n", 'nothing to do';
+    is $output, "tokens            0\ncredentials       0\nidempotency_keys  0\nchanges           0\n", 'nothing to do';
 };
 
 subtest 'the names of changes go after an hour' => sub {
@@ -69,6 +75,16 @@ subtest 'the names of changes go after an hour' => sub {
     is $usersctl->told('purge')->{changes}, 60, 'those that are older';
     is $server->sql('select count(*) from users.change'), 60, '... and no others';
     $server->sql('truncate users.change');
+};
+
+subtest 'what 0.1.0 calls is there' => sub {
+    fill();
+    is $server->sql(q(select purged > 0 from users_admin.purge_tokens(0, 1000000, '1 day'))), 't', 'purge_tokens';
+    is $server->sql('select purged from users_admin.purge_idempotency(0, 1000000)'), 2700, 'purge_idempotency';
+    is_deeply [$server->postgres->attempt('users', q(select users_admin.purge('account', 0, 100, '1 day')))], ['42501'],
+        'nor may the module call what deletes';
+    ok !eval { $server->sql(q(select users_admin.purge('account', 0, 100, '1 day'))) }, 'accounts are not purged';
+    like $@, qr/nothing to purge in account/, '... it says';
 };
 
 subtest 'two at once share the work, and none waits for a row' => sub {
@@ -96,10 +112,10 @@ subtest 'a signal ends it, and what it has deleted stays so' => sub {
     my ($status, $output, $error) = $usersctl->end($started);
     is $status, 0, 'it ends well';
     is $error, "usersctl: interrupted\n", 'and says so';
-    is_deeply(JSON::PP->new->decode($output), { tokens => 8400, idempotency_keys => 0, changes => 0 },
+    is_deeply(JSON::PP->new->decode($output), { tokens => 8400, credentials => 0, idempotency_keys => 0, changes => 0 },
         'and how many went');
     $lock->sql('rollback');
-    is left(), '6600|3000', 'those are gone';
+    is left(), '6600|3000|6000', 'those are gone';
 };
 
 subtest 'nothing reads a large table as a whole' => sub {
@@ -112,14 +128,14 @@ subtest 'nothing reads a large table as a whole' => sub {
         [$key,  qw(token revoke), substr sha256_hex('living1'), 0, 12],
         [$key,  qw(token list --limit 3)],
         [qr/Scan (?:using|on) token_user_id\b/, qw(token list --user 1)],
-        [qr/$walk token.*$walk idempotency.*$walk change/s, 'purge'],
+        [qr/$walk token.*$walk credential.*$walk idempotency.*$walk change/s, 'purge'],
     ) {
         my ($plan, @arguments) = @$_;
         my $before = length $server->postgres->log;
         is(($usersctl->run(@arguments))[0], 0, "@arguments goes well");
         my $plans = substr $server->postgres->log, $before;
         like $plans, $plan, '... it reads what it needs';
-        unlike $plans, qr/Seq Scan on (?:token|idempotency|change)\b/, '... and no more';
+        unlike $plans, qr/Seq Scan on (?:token|credential|idempotency|change)\b/, '... and no more';
     }
 };
 

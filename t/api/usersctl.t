@@ -349,7 +349,7 @@ subtest 'an old client secret can stay valid for a while' => sub {
     is grant('rotated', $old), 401, 'when it has ended it is wrong';
     is grant('rotated', $new), 200, '... and the new one right';
     is listed('rotated')->{old_secret_expires_at}, undef, '... and the list has none';
-    is_deeply told('purge'), { tokens => 0, idempotency_keys => 0, changes => 0 }, '... nor has purge to do with it';
+    is_deeply told('purge'), { tokens => 0, credentials => 0, idempotency_keys => 0, changes => 0 }, '... nor has purge to do with it';
     is grant('rotated', $new), 200, '... which changes nothing';
 
     ($old, $new) = ($new, $rotate->(qw(--keep-old 1y))->{client_secret});
