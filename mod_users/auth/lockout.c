@@ -1,21 +1,17 @@
 #include "auth/lockout.h"
 
+#include "auth/counts.h"
 #include "config/settings.h"
-#include "core/quota.h"
 #include "http/network.h"
-#include "http/process.h"
 
 #include <apr_escape.h>
-#include <apr_siphash.h>
 #include <apr_strings.h>
 #include <http_core.h>
 #include <http_log.h>
-#include <openssl/rand.h>
 
 APLOG_USE_MODULE(users);
 
-#define LINES_A_MINUTE 10 /* who tries names at random is not to fill the log */
-#define NAME_SHOWN     64 /* octets of a name that it has */
+#define NAME_SHOWN 64 /* octets of a name that the log has */
 
 /*
  * Counts have fixed places, so nothing pushes one out; names that share a place share its count.
@@ -41,15 +37,7 @@ typedef struct {
     users_quota lines; /* of the log */
 } counters;
 
-/* The first process's, from which children have it: made once, lest a reload begin to count anew.
- */
-typedef struct {
-    unsigned char key[APR_SIPHASH_KSIZE];
-    bool made;
-} secret;
-
 static counters *shared; /* NULL: no server has a use for it */
-static const secret *hash_key;
 
 static bool is_needed(const server_rec *s)
 {
@@ -65,8 +53,6 @@ static bool is_needed(const server_rec *s)
 
 int users_lockout_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
-    secret *kept;
-
     (void)pconf;
     (void)plog;
     (void)ptemp;
@@ -74,21 +60,8 @@ int users_lockout_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG || !is_needed(s)) {
         return OK;
     }
-    kept = users_process_memory(s, "lockout key 1", sizeof(*kept));
-    kept->made = kept->made || RAND_bytes(kept->key, sizeof(kept->key)) == 1;
-    if (!kept->made) {
-        ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "UsersMaxFailures: there is no randomness");
-        return !OK;
-    }
-    hash_key = kept;
-    shared = users_process_shared(s, "lockouts 2", sizeof(*shared));
-    if (!shared) {
-        ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s,
-                     "UsersMaxFailures: no shared memory could be had: each child counts for "
-                     "itself");
-        shared = users_process_memory(s, "lockouts 2", sizeof(*shared));
-    }
-    return OK;
+    shared = users_counts_memory(s, "UsersMaxFailures", "lockouts 2", sizeof(*shared));
+    return shared ? OK : !OK;
 }
 
 /* The log */
@@ -96,7 +69,7 @@ int users_lockout_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
 /* Whose name, and from where; httpd escapes what is not printable. */
 static void tell(request_rec *r, const users_attempt *attempt, const users_failures_now *known)
 {
-    int level = users_quota_take(&shared->lines, LINES_A_MINUTE) ? APLOG_WARNING : APLOG_INFO;
+    int level = users_counts_level(&shared->lines);
     bool cut = strlen(attempt->name) > NAME_SHOWN;
 
     ap_log_rerror(APLOG_MARK, level, 0, r,
@@ -105,19 +78,6 @@ static void tell(request_rec *r, const users_attempt *attempt, const users_failu
                   " s (UsersMaxFailures, UsersFailureWindow)",
                   known->count, attempt->kind, NAME_SHOWN, attempt->name, cut ? "..." : "",
                   r->useragent_ip, apr_time_sec(known->left) + 1);
-}
-
-static void tell_left_out(const request_rec *r)
-{
-    apr_uint32_t left_out = users_quota_left_out(&shared->lines);
-
-    if (left_out) {
-        ap_log_error(
-            APLOG_MARK, APLOG_WARNING, 0, r->server,
-            "names and addresses were refused for too many wrong secrets %u times more than "
-            "the log tells (%d a minute)",
-            left_out, LINES_A_MINUTE);
-    }
 }
 
 /* Attempts */
@@ -132,14 +92,12 @@ static const char *text_of(const users_secret *stored, apr_pool_t *pool)
 }
 
 /* The name stands last, since only there a line's end can't make two attempts look alike. */
-static apr_uint64_t hash_of(request_rec *r, const char *kind, const char *name,
-                            const users_secret *stored)
+static const char *key_of(request_rec *r, const char *kind, const char *name,
+                          const users_secret *stored)
 {
-    const char *text = apr_psprintf(r->pool, "%s\n%" APR_UINT64_T_HEX_FMT "\n%s\n%s\n%s", kind,
-                                    users_network_of(r), users_settings_of(r->server)->conninfo,
-                                    text_of(stored, r->pool), name);
-
-    return apr_siphash24(text, strlen(text), hash_key->key);
+    return apr_psprintf(r->pool, "%s\n%" APR_UINT64_T_HEX_FMT "\n%s\n%s\n%s", kind,
+                        users_network_of(r), users_settings_of(r->server)->conninfo,
+                        text_of(stored, r->pool), name);
 }
 
 users_attempt users_lockout_begin(request_rec *r, const char *kind, const char *name,
@@ -147,13 +105,15 @@ users_attempt users_lockout_begin(request_rec *r, const char *kind, const char *
 {
     users_attempt attempt = {.kind = kind, .name = name};
     int most = users_settings_of(r->server)->max_failures;
-    apr_uint64_t hash;
+    const char *key;
 
     if (shared && most > 0) {
         attempt.most = (apr_uint32_t)most;
-        tell_left_out(r);
-        hash = hash_of(r, kind, name, stored);
-        attempt.failures = hashed ? &shared->hashed[hash % HASHED] : &shared->others[hash % OTHERS];
+        users_counts_tell_left_out(r, &shared->lines,
+                                   "names and addresses were refused for too many wrong secrets");
+        key = key_of(r, kind, name, stored);
+        attempt.failures = hashed ? &shared->hashed[users_counts_place(key, HASHED)]
+                                  : &shared->others[users_counts_place(key, OTHERS)];
     }
     return attempt;
 }
