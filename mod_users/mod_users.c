@@ -13,6 +13,7 @@
 #include "auth/access.h"
 #include "auth/cache.h"
 #include "auth/hash.h"
+#include "auth/limit.h"
 #include "auth/lockout.h"
 #include "config/check.h"
 #include "config/child.h"
@@ -37,6 +38,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_post_config(users_password_run, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_startup_run, tls_modules, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_lockout_start, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(users_limit_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_hash_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_cache_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_child_prepare, NULL, NULL, APR_HOOK_MIDDLE);

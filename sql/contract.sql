@@ -330,7 +330,8 @@ comment on function users_api.update_account(bigint, jsonb, jsonb, text[], boole
   'nothing is judged or stored again, and the outcome is that of the first time; '
   'p_token (a digest), p_credential (a user name), p_client (a client_id): what let the request in, two of them null. '
   'outcome: ended (that does not let it in any more), absent (no such account, or suspended), stale (the condition failed), '
-  'invalid (faults is a list of {field, text}, which may be empty; nothing is stored), updated (document is the new one).';
+  'invalid (faults is a list of {field, text}, which may be empty; nothing is stored; UsersProbeLimit counts those where '
+  'email "has already been taken"), updated (document is the new one).';
 
 -- As the module of 0.1.0 calls it.
 create or replace function users_api.update_account(

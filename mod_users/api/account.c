@@ -3,6 +3,7 @@
 #include "api/draft.h"
 #include "auth/access.h"
 #include "auth/authenticate.h"
+#include "auth/limit.h"
 #include "config/settings.h"
 #include "core/account.h"
 #include "core/scope.h"
@@ -165,6 +166,50 @@ static users_outcome change_account(request_rec *r, const users_admission *admis
     return outcome;
 }
 
+static bool names_address(const users_draft *draft)
+{
+    return json_object_get(draft->fields, "email");
+}
+
+/* Has the database found that the address is another account's? */
+static bool is_taken(const json_t *found)
+{
+    size_t i;
+    json_t *fault;
+
+    json_array_foreach(found, i, fault)
+    {
+        if (strcmp(json_string_value(json_object_get(fault, "field")), "email") == 0 &&
+            strcmp(json_string_value(json_object_get(fault, "text")), USERS_TAKEN) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * A change that stores nothing tells whether others have an address: by its fault, or by the lack
+ * of one beside another. Judged behind it as well, or many at once could exceed the limit.
+ */
+static users_refusal judge_probe(request_rec *r, const users_admission *admission,
+                                 const users_draft *draft, const json_t *found)
+{
+    if (!names_address(draft)) {
+        return users_pass();
+    }
+    return is_taken(found) ? users_limit_note_probe(r, admission->principal.user)
+                           : users_limit_judge_probe(r, admission->principal.user);
+}
+
+static int reply_invalid(request_rec *r, const users_admission *admission, const users_draft *draft,
+                         const json_t *found)
+{
+    users_refusal refused = judge_probe(r, admission, draft, found);
+
+    return refused.status == OK ? users_draft_reply(r, admission, draft)
+                                : users_reply_refusal(r, &admission->accept, refused);
+}
+
 static int update(request_rec *r, const users_admission *admission)
 {
     users_draft draft;
@@ -174,6 +219,9 @@ static int update(request_rec *r, const users_admission *admission)
 
     if (refused.status == OK) {
         refused = judge_present(r, admission);
+    }
+    if (refused.status == OK && names_address(&draft)) {
+        refused = users_limit_judge_probe(r, admission->principal.user);
     }
     if (refused.status != OK) {
         return users_reply_refusal(r, &admission->accept, refused);
@@ -194,7 +242,7 @@ static int update(request_rec *r, const users_admission *admission)
         return users_reply_refusal(r, &admission->accept,
                                    users_refuse(HTTP_FORBIDDEN, "the account is suspended"));
     default:
-        return users_draft_reply(r, admission, &draft);
+        return reply_invalid(r, admission, &draft, change.faults);
     }
 }
 

@@ -3,6 +3,7 @@
 #include "api/client.h"
 #include "api/metadata.h"
 #include "auth/authenticate.h"
+#include "auth/limit.h"
 #include "config/settings.h"
 #include "core/scope.h"
 #include "http/reply.h"
@@ -113,6 +114,13 @@ static users_refusal judge_scope(request_rec *r, grant *asked)
                                      "the application can't have a token with this scope");
 }
 
+static users_refusal judge_rate(request_rec *r, const grant *asked)
+{
+    users_refusal refused = users_limit_token(r, asked->application.id);
+
+    return refused.status == OK ? refused : users_oauth_unavailable(refused);
+}
+
 static int reply_token(request_rec *r, const grant *asked, const char *token,
                        apr_int64_t created_at)
 {
@@ -163,6 +171,9 @@ static int issue_token(request_rec *r, users_db_call *call)
     }
     if (refused.status == OK) {
         refused = judge_scope(r, &asked);
+    }
+    if (refused.status == OK) {
+        refused = judge_rate(r, &asked);
     }
     return refused.status == OK ? make_token(r, &asked) : reply(r, refused);
 }

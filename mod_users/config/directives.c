@@ -18,7 +18,7 @@
 #define HOUR              (60 * 60)
 #define DAY               (24 * HOUR)
 #define BODY_LIMIT        (16 * 1024 * 1024)
-#define FAILURES_LIMIT    1000000
+#define COUNT_LIMIT       1000000
 
 /* Setters: each returns NULL, or what is wrong, beginning with the directive's name. */
 
@@ -374,6 +374,10 @@ const command_rec users_directives[] = {
     SERVER_DIRECTIVE("UsersTokenLifetime", set_duration,
                      "How long a token is valid that a client asked for (default: 2h)",
                      MEMBER(token_lifetime), .least = 1, .limit = 365 * DAY, .bare = 30 * DAY),
+    SERVER_DIRECTIVE("UsersTokenRate", set_number,
+                     "Tokens that an application may have issued in a second; 0: any number "
+                     "(default: 100)",
+                     MEMBER(token_rate), 0, COUNT_LIMIT),
     SERVER_DIRECTIVE("UsersPasswordGrant", set_choice,
                      "May API credentials be exchanged for a token: on or off (default)",
                      MEMBER(password_grant), .choices = flags),
@@ -395,9 +399,16 @@ const command_rec users_directives[] = {
     SERVER_DIRECTIVE("UsersMaxFailures", set_number,
                      "Wrong secrets of a name from one address, after which it gets a 429; 0: "
                      "any number (default: 10)",
-                     MEMBER(max_failures), 0, FAILURES_LIMIT),
+                     MEMBER(max_failures), 0, COUNT_LIMIT),
     SERVER_DIRECTIVE("UsersFailureWindow", set_duration,
                      "For how long wrong secrets count (default: 10min)", MEMBER(failure_window),
+                     .least = 1, .bare = HOUR),
+    SERVER_DIRECTIVE("UsersProbeLimit", set_number,
+                     "Addresses of others that an account may ask for in vain, after which changes "
+                     "of its address get a 429; 0: any number (default: 20)",
+                     MEMBER(probe_limit), 0, COUNT_LIMIT),
+    SERVER_DIRECTIVE("UsersProbeWindow", set_duration,
+                     "For how long such addresses count (default: 1h)", MEMBER(probe_window),
                      .least = 1, .bare = HOUR),
     SERVER_DIRECTIVE("UsersTokenSource", set_choice,
                      "Who verifies tokens: database (default) or environment", MEMBER(token_source),

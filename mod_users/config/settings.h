@@ -86,6 +86,7 @@ typedef enum {
     setting(users_duplicates, duplicates, USERS_DUPLICATES_CREATE) \
     setting(const char *, issuer, NULL) \
     setting(apr_interval_time_t, token_lifetime, apr_time_from_sec(2 * 60 * 60)) \
+    setting(int, token_rate, 100) \
     setting(users_flag, password_grant, USERS_FLAG_OFF) \
     setting(const char *, cache_provider, "shmcb") \
     setting(int, hash_slots, 1) \
@@ -93,6 +94,8 @@ typedef enum {
     setting(apr_interval_time_t, credential_cache, apr_time_from_sec(300)) \
     setting(int, max_failures, 10) \
     setting(apr_interval_time_t, failure_window, apr_time_from_sec(10 * 60)) \
+    setting(int, probe_limit, 20) \
+    setting(apr_interval_time_t, probe_window, apr_time_from_sec(60 * 60)) \
     setting(users_token_source, token_source, USERS_TOKENS_DATABASE) \
     setting(const char *, token_application, NULL) \
     setting(users_token_user, token_user, USERS_TOKEN_USER_EXTERNAL_ID) \

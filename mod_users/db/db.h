@@ -233,6 +233,8 @@ typedef enum {
     USERS_CHANGE_UNDER_WAY  /* the first request of this idempotency key has not ended */
 } users_change_kind;
 
+#define USERS_TAKEN "has already been taken" /* text of a fault: another account has the value */
+
 typedef struct {
     users_change_kind kind;
     json_t *faults; /* array of {"field", "text"}; NULL where there are none */

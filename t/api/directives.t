@@ -114,6 +114,9 @@ subtest 'values' => sub {
         UsersCredentialCache => [[qw(0 1ms 300 24h)], [qw(-1 25h)], '0 or a duration from 1ms to 24h'],
         UsersMaxFailures => [[qw(0 10 1000000)], [qw(-1 1000001 ten)], 'a number from 0 to 1000000'],
         UsersFailureWindow => [[qw(1s 10min)], [qw(0 1ms)], 'a duration from 1s to 24h'],
+        UsersProbeLimit  => [[qw(0 20 1000000)], [qw(-1 1000001 ten)], 'a number from 0 to 1000000'],
+        UsersProbeWindow => [[qw(1s 10min 24h)], [qw(0 1ms 25h)], 'a duration from 1s to 24h'],
+        UsersTokenRate   => [[qw(0 100 1000000)], [qw(-1 1000001 1.5)], 'a number from 0 to 1000000'],
         UsersTokenUser => [[qw(id external_id)], [qw(email)], 'external_id or id'],
         UsersIssuer    => [
             [qw(https://panel.example.com http://localhost:8080 https://a.example/b)],
@@ -142,7 +145,7 @@ subtest 'values' => sub {
     my %bare = (    # how much is taken without a unit, and too much
         (map { $_ => [60, 61] }
             qw(UsersDBAcquireTimeout UsersDBConnectTimeout UsersDBTimeout UsersRequestTimeout UsersReplicaLag)),
-        (map { $_ => [3600, 5000] } qw(UsersDBExptime UsersCredentialCache UsersFailureWindow)),
+        (map { $_ => [3600, 5000] } qw(UsersDBExptime UsersCredentialCache UsersFailureWindow UsersProbeWindow)),
         UsersTokenLifetime => [2592000, 7200000],
     );
     for my $name (sort keys %bare) {

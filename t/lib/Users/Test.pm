@@ -72,7 +72,8 @@ C<stop> fails as a test where the error log has a line at warning or worse that 
 C<expect_log> or C<allow_log> matches, and where what C<expect_log> announced isn't there.
 C<expect_trouble> and C<allow_trouble> do the same for what the module tells of requests that got no
 answer in time (C<late>), no connection (C<busy>), no slot for a hash (C<hashes>), a server that takes
-no changes (C<standby>), or a name that is locked out (C<lockout>).
+no changes (C<standby>), a name that is locked out (C<lockout>), or a limit of an account or an application
+that is reached (C<limit>).
 
 =head1 ENVIRONMENT
 
@@ -402,16 +403,17 @@ my %TROUBLE = (
     busy    => ['no connection to .* was free in time',        'has connections free again'],
     hashes  => ['more hashed passwords come than',             'hashed passwords are computed in time again'],
     standby => ['takes no changes and refused',                'takes changes again'],
+    limit   => ['asks for more than \d+ tokens a second,|has asked for \d+ addresses that others have;', 'were over a limit of theirs'],
     lockout => ['too many wrong secrets \(\d+\) of the .* came from \S+,', 'were refused for too many wrong secrets'],
 );
 
 sub expect_trouble ($self, @names) {
-    $self->expect_log(qr/\[users:(?:warn|error)\] .*$TROUBLE{$_}[0]/) for @names;
+    $self->expect_log(qr/\[users:(?:warn|error)\] .*(?:$TROUBLE{$_}[0])/) for @names;
     $self->allow_trouble(@names);
 }
 
 sub allow_trouble ($self, @names) {
-    $self->allow_log(qr/\[users:(?:warn|error)\] .*$_/) for map { $TROUBLE{$_}->@* } @names;
+    $self->allow_log(qr/\[users:(?:warn|error)\] .*(?:$_)/) for map { $TROUBLE{$_}->@* } @names;
 }
 
 sub wait_for_log ($self, $pattern) {
