@@ -117,7 +117,7 @@ sub start ($vhost = '') {
         acquire => 5,
         connect => 5,
         timeout => 5,
-        vhost   => "UsersMaxFailures 1000000\nUsersPasswordGrant on\n" . OAUTH_ENDPOINTS . $vhost,
+        vhost   => "UsersMaxFailures 1000000\nUsersTokenRate 0\nUsersPasswordGrant on\n" . OAUTH_ENDPOINTS . $vhost,
     );
     # what the log may tell about a call that failed
     $server->allow_log(qr/\[users:(?:error|warn)\] .*$_/) for (
