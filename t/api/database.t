@@ -45,6 +45,7 @@ sub start (%option) {
         UsersDBTimeout @{[1000 * ($option{timeout} // $TIMEOUT)]}ms
         UsersRequestTimeout @{[1000 * ($option{request} // 60)]}ms
         UsersDBMax @{[$option{max} // 2]}
+        @{[$option{vhost} // '']}
         CONF
     $server->allow_log(qr/server reached MaxRequestWorkers setting/);    # it is small on purpose
 }
@@ -230,17 +231,17 @@ subtest 'who finds no free connection is told so in time' => sub {
 
 subtest 'a child has no more than UsersDBMax connections' => sub {
     my $max = $PREFORK ? 1 : 3;
-    start(conf => $MPM, max => $max, timeout => 20);
+    start(conf => $MPM, max => $max, timeout => 20, vhost => 'UsersReadLanes 0');
     $server->allow_trouble('busy');
     my $session = Users::Test::Session->new($server);
-    $session->sql('begin; select from users.account where id = 1 for update');
-    my @patches = map { begin(@patch) } 1 .. 15;
+    $session->sql('begin; lock table users.account in access exclusive mode');
+    my @gets = map { begin(@get) } 1 .. 15;
     wait_for_locks($CHILDREN * $max);
     is backends(), $CHILDREN * $max, 'as many as there may be, under load';
     $session->sql('rollback');
     my %count;
-    while (my $patch = shift @patches) {
-        $count{ $patch->answer->{status} }++;
+    while (my $get = shift @gets) {
+        $count{ $get->answer->{status} }++;
     }
     is_deeply [grep { $_ != 200 && $_ != 503 } keys %count], [], 'each request is answered';
     cmp_ok $count{200}, '>=', $CHILDREN * $max, 'those that had a connection succeed';

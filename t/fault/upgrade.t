@@ -154,7 +154,7 @@ subtest 'an upgrade under load' => sub {
         max      => 4,
         acquire  => 3,
         timeout  => 3,
-        vhost    => "UsersReadLanes 1\n" . OAUTH_ENDPOINTS,
+        vhost    => "UsersTokenRate 0\n" . OAUTH_ENDPOINTS,
     );
     my @ask = (POST => '/api/oauth/token', basic => [CLIENT_ID, CLIENT_SECRET],
         form => [grant_type => 'client_credentials']);
