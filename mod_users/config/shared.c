@@ -16,6 +16,11 @@ typedef struct {
     struct users_lanes *lanes;
 } memory;
 
+/* What outlives it. */
+typedef struct {
+    struct users_lanes *lanes;
+} kept_lanes;
+
 /* Of this configuration: by connection string, and by server. */
 static apr_hash_t *memories;
 static apr_hash_t *lanes;
@@ -35,22 +40,22 @@ static struct users_lanes *lanes_of(const server_rec *s, const char *server)
 {
     int count = users_settings_of(s)->host_lanes;
     struct users_lanes *found = apr_hash_get(lanes, server, APR_HASH_KEY_STRING);
-    struct users_lanes **kept;
+    kept_lanes *kept;
 
     if (found || count == USERS_NONE) {
         return found;
     }
     kept = users_process_memory(
         s, apr_psprintf(apr_hash_pool_get(lanes), "lanes 1 %d %s", count, server), sizeof(*kept));
-    if (!*kept) {
-        *kept = users_db_lanes(s->process->pool, count);
+    if (!kept->lanes) {
+        kept->lanes = users_db_lanes(s->process->pool, count);
     }
-    if (!*kept) {
+    if (!kept->lanes) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
                      "UsersHostLanes: the system has no such locks, so there may be any number");
     }
-    apr_hash_set(lanes, server, APR_HASH_KEY_STRING, *kept);
-    return *kept;
+    apr_hash_set(lanes, server, APR_HASH_KEY_STRING, kept->lanes);
+    return kept->lanes;
 }
 
 void users_shared_attach(apr_pool_t *pchild)

@@ -11,7 +11,9 @@
 struct users_lanes {
     int count;
     apr_uint32_t next; /* to wait for, of this process */
-    apr_proc_mutex_t *lanes[];
+    struct {
+        apr_proc_mutex_t *mutex;
+    } lanes[];
 };
 
 users_lanes *users_db_lanes(apr_pool_t *pool, int count)
@@ -20,7 +22,7 @@ users_lanes *users_db_lanes(apr_pool_t *pool, int count)
 
     lanes->count = count;
     for (int i = 0; i < count; i++) {
-        if (apr_proc_mutex_create(&lanes->lanes[i], NULL, APR_LOCK_DEFAULT_TIMED, pool) !=
+        if (apr_proc_mutex_create(&lanes->lanes[i].mutex, NULL, APR_LOCK_DEFAULT_TIMED, pool) !=
             APR_SUCCESS) {
             return NULL;
         }
@@ -31,7 +33,7 @@ users_lanes *users_db_lanes(apr_pool_t *pool, int count)
 void users_db_lanes_attach(users_lanes *lanes, apr_pool_t *pool)
 {
     for (int i = 0; lanes && i < lanes->count; i++) {
-        apr_proc_mutex_child_init(&lanes->lanes[i], NULL, pool);
+        apr_proc_mutex_child_init(&lanes->lanes[i].mutex, NULL, pool);
     }
 }
 
@@ -42,7 +44,7 @@ static apr_proc_mutex_t *go_round(const users_lanes *lanes, apr_uint32_t first,
 {
     for (int i = 0; i < lanes->count; i++) {
         apr_proc_mutex_t *lane =
-            lanes->lanes[(first + (apr_uint32_t)i) % (apr_uint32_t)lanes->count];
+            lanes->lanes[(first + (apr_uint32_t)i) % (apr_uint32_t)lanes->count].mutex;
 
         *status = pause ? apr_proc_mutex_timedlock(lane, pause) : apr_proc_mutex_trylock(lane);
         if (*status == APR_SUCCESS) {

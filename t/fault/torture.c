@@ -464,8 +464,8 @@ static const char *const harmless[] = {
     "fputc", "fputs", "fwrite", "fread", "putc", "puts", "putchar", "printf", "__printf_chk",
     "fprintf", "__fprintf_chk",
     /* the program's own */
-    "getopt_long", "sigaction", "sysconf", "apr_terminate", "__errno_location", "__cxa_*", "__gmon_start__",
-    "__libc_start_main", "__stack_chk_fail", "_ITM_*", "__asan_*", "__ubsan_*",
+    "getopt_long", "sigaction", "sysconf", "apr_terminate", "__errno_location", "__cxa_*",
+    "__gmon_start__", "__libc_start_main", "__stack_chk_fail", "_ITM_*", "__asan_*", "__ubsan_*",
     /* APR */
     "apr_array_*", "apr_atoi64", "apr_atomic_*", "apr_brigade_create", "apr_brigade_destroy",
     "apr_bucket_*", "apr_cpystrn", "apr_cstr_*", "apr_dir_close", "apr_escape_*", "apr_file_close",
