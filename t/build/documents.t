@@ -81,6 +81,17 @@ for my $decision (grep { m{/\d{3}-[^/]+$} } @documents) {
     is sprintf('%03d', $title =~ /^(\d+)/), $number, '... by its number';
 }
 
+# SECURITY.md names those tests that make attack runs, which are some of make check's.
+sub tests_of ($variable) {
+    my ($list) = $TARGETS =~ /^$variable = ((?:.*\\\n)*.*)/m or return;
+    return map { /^\$\((\w+)\)$/ ? tests_of($1) : s/_test$/_test.c/r } grep { $_ ne '\\' } split ' ', $list;
+}
+my %attack = map { $_ => 1 } tests_of('attack_tests');
+my %named  = map { $_ => 1 } slurp("$SOURCE/SECURITY.md") =~ m{`(t/\w+/[\w-]+\.[ct])`}g;
+my %run    = map { $_ => 1 } tests_of('TESTS');
+is_deeply [sort keys %named], [sort keys %attack], 'make attack runs the tests that SECURITY.md names';
+is_deeply [grep { !$run{$_} } sort keys %attack], [], '... and so does make check';
+
 # The test notices what it is there for.
 my $page = tempdir(CLEANUP => 1) . '/page.md';
 for (

@@ -18,7 +18,7 @@ $server->sql(sprintf <<~'SQL', OTHERS);
     SQL
 my $PASSWORD = 'canary-of-a-hashed-password';
 
-sub start {
+sub start ($vhost = '', $conf = '') {
     $server->start(
         modules => ['remoteip'],
         conf    => <<~CONF,
@@ -31,15 +31,18 @@ sub start {
             MaxRequestWorkers 32
             MinSpareThreads 1
             MaxSpareThreads 32
+            $conf
             CONF
         vhost => <<~VHOST,
             UsersCredentialCache 0
             UsersDBAcquireTimeout 60s
             UsersRequestTimeout 60s
+            $vhost
             VHOST
     );
     $server->allow_log(qr/server reached MaxRequestWorkers/);
     $server->expect_trouble('hashes');
+    $server->allow_log(qr/AH03490: scoreboard is full/);    # while children end
 }
 
 # A request that a client sends, and the connection that it waits on for the answer.
@@ -91,5 +94,24 @@ test_flood('one IPv4 address', sub { '198.51.100.1' }, sub ($n) { "192.0.2.$n" }
 test_flood('one IPv6 network',
     sub { sprintf '2001:db8:0:1:%x:%x::%x', map { int rand 65536 } 1 .. 3 },
     sub ($n) { "2001:db8:0:2$n\::1" });
+
+# Hashes whose requests have given up, and others that are waited for, when children have to end.
+for my $slots (1, 2) {
+    subtest "httpd goes on meanwhile, with UsersHashSlots $slots" => sub {
+        start("UsersDBAcquireTimeout 500ms", "UsersHashSlots $slots");
+        for (1 .. 3) {
+            my @children = $server->children;
+            my @flood    = map { guess(sub { '198.51.100.1' }) } 1 .. 12;
+            $server->graceful;
+            wait_until(sub { !grep { kill 0 => $_ } @children }, 'children to end under a flood');
+            my %count;
+            $count{ $_->answer->{status} }++ for @flood;
+            is_deeply [grep { !/^(?:401|503)$/ } keys %count], [], 'each is answered';
+        }
+        is send_from($server->connect, '192.0.2.1', other1 => $PASSWORD)->answer->{status}, 200, 'others are let in';
+        guess(sub { '198.51.100.1' }) for 1 .. 12;
+        $server->stop;    # which fails where httpd does not end
+    };
+}
 
 done_testing;
