@@ -10,25 +10,49 @@
 #define PAUSE_MOST apr_time_from_msec(500) /* between two looks at a replica */
 
 /*
- * How far a primary has flushed its log, in octets; null on a standby, which is none. What is
+ * Where a server is in the log that it writes, a timeline of it and how many octets of it: the name
+ * of a file of the log begins with the timeline in hexadecimal.
+ */
+#define WRITTEN                                                                                    \
+    "(pg_current_wal_flush_lsn() - '0/0')::bigint,"                                                \
+    " ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint"
+/*
+ * Where a standby is in the log that it reads. The timeline is what it has noted on disk, which
+ * comes some time after it has changed to a new one: until then it counts as being on the old one.
+ */
+#define READ                                                                                       \
+    "(pg_last_wal_replay_lsn() - '0/0')::bigint, greatest((select timeline_id from "               \
+    "pg_control_checkpoint()), (select min_recovery_end_timeline from pg_control_recovery()))"     \
+    "::bigint"
+
+/*
+ * How far a primary has flushed its log; no row from a standby, which is none. What is
  * written behind that, of transactions under way, no standby has been sent yet.
  */
 static const users_statement flushed = {USERS_LOG_FLUSHED, "flushed",
-                                        "select case when not pg_is_in_recovery() then "
-                                        "(pg_current_wal_flush_lsn() - '0/0')::bigint end",
-                                        0, .reads = true};
-/* How far a standby has read that log. */
+                                        "select " WRITTEN " where not pg_is_in_recovery()", 0,
+                                        .reads = true};
+/* How far a replica has come in that log. One that has been promoted writes one of its own. */
 static const users_statement replayed = {USERS_LOG_REPLAYED, "replayed",
-                                         "select (case when pg_is_in_recovery() then "
-                                         "pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn()"
-                                         " end - '0/0')::bigint",
+                                         "select " READ
+                                         " where pg_is_in_recovery() union all select " WRITTEN
+                                         " where not pg_is_in_recovery()",
                                          0, .reads = true};
+
+/* A place in the log. After a failover the old timeline and the new one go on from the same place.
+ */
+typedef struct {
+    apr_int64_t position;
+    apr_int64_t timeline;
+} place;
 
 /* Where the primary was at a time: a replica that has come so far is no older than that. */
 typedef struct {
     apr_time_t at; /* users_now() */
-    apr_int64_t position;
+    place place;
 } sample;
+
+typedef enum { IN_TIME, BEHIND, ELSEWHERE } lag_state;
 
 struct users_replica {
     users_db *db;
@@ -39,7 +63,7 @@ struct users_replica {
     sample samples[SAMPLES]; /* a ring */
     unsigned next;           /* the oldest, or one that was never taken */
     apr_time_t sample_due;
-    bool behind; /* the log knows */
+    lag_state told; /* to the log */
 };
 
 void users_route_add_replica(apr_pool_t *pool, users_db *primary, users_db *replica)
@@ -58,39 +82,64 @@ void users_route_add_replica(apr_pool_t *pool, users_db *primary, users_db *repl
 
 /* Is it good? */
 
-static bool ask_position(users_db *db, const users_statement *statement, apr_time_t end,
-                         apr_int64_t *position)
+static bool ask_place(users_db *db, const users_statement *statement, apr_time_t end, place *found)
 {
     users_limits l = {.connection = end, .end = end};
     PGresult *result;
     bool good = users_now() < end && users_run(db, statement, NULL, &l, &result) == USERS_DB_OK;
 
     if (good) {
-        *position = users_int8_at(result, 0, 0);
+        good = PQntuples(result) == 1;
+        if (good) {
+            *found = (place){users_int8_at(result, 0, 0), users_int8_at(result, 0, 1)};
+        }
         PQclear(result);
     }
-    return good && *position;
+    return good && found->position;
 }
 
-/* behind: not even the oldest sample has been passed. */
-static void note_lag(users_replica *replica, bool behind)
+static bool has_passed(const place *replica, const place *primary)
 {
-    if (behind != replica->behind) {
-        users_log_at(&replica->db->log, USERS_LOG_WARNING, 0, "%s %s", replica->db->name,
-                     behind ? "is too far behind for UsersReplicaLag: GET reads from the database"
-                            : "has caught up");
+    return replica->timeline == primary->timeline && replica->position >= primary->position;
+}
+
+/* Tell the log what is new: where the replica is beside the oldest sample. */
+static void note_lag(users_replica *replica, const place *here, const place *oldest)
+{
+    const users_log *log = &replica->db->log;
+    const char *name = replica->db->name;
+    lag_state state = has_passed(here, oldest)             ? IN_TIME
+                      : here->timeline == oldest->timeline ? BEHIND
+                                                           : ELSEWHERE;
+
+    if (!oldest->position || state == replica->told) {
+        return;
     }
-    replica->behind = behind;
+    replica->told = state;
+    switch (state) {
+    case IN_TIME:
+        users_log_at(log, USERS_LOG_WARNING, 0, "%s has caught up", name);
+        break;
+    case BEHIND:
+        users_log_at(log, USERS_LOG_WARNING, 0,
+                     "%s is too far behind for UsersReplicaLag: GET reads from the database", name);
+        break;
+    default:
+        users_log_at(log, USERS_LOG_WARNING, 0,
+                     "%s is on timeline %" APR_INT64_T_FMT ", the database on %" APR_INT64_T_FMT
+                     ": GET reads from the database",
+                     name, here->timeline, oldest->timeline);
+    }
 }
 
 /* Returns until when nothing was written that the replica need have seen. */
 static apr_time_t take_sample(users_replica *replica, apr_time_t now, apr_time_t end)
 {
     users_db *primary = replica->db->primary;
-    apr_int64_t position;
+    place written;
 
-    if (now >= replica->sample_due && ask_position(primary, &flushed, end, &position)) {
-        replica->samples[replica->next] = (sample){now, position};
+    if (now >= replica->sample_due && ask_place(primary, &flushed, end, &written)) {
+        replica->samples[replica->next] = (sample){now, written};
         replica->next = (replica->next + 1) % SAMPLES;
         replica->sample_due = now + replica->lag / SAMPLES;
     }
@@ -107,19 +156,19 @@ static apr_time_t find_newest_seen(users_replica *replica, apr_time_t end)
 {
     apr_time_t now = users_now();
     apr_time_t seen = take_sample(replica, now, now + (end - now) / 2);
-    apr_int64_t position;
+    place here;
 
-    if (!ask_position(replica->db, &replayed, end, &position)) {
+    if (!ask_place(replica->db, &replayed, end, &here)) {
         return 0;
     }
     for (int i = 0; i < SAMPLES; i++) {
         const sample *s = &replica->samples[i];
 
-        if (s->position <= position && s->at > seen) {
+        if (s->at > seen && has_passed(&here, &s->place)) {
             seen = s->at;
         }
     }
-    note_lag(replica, replica->samples[replica->next].position > position);
+    note_lag(replica, &here, &replica->samples[replica->next].place);
     return seen;
 }
 
