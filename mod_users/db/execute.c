@@ -63,8 +63,8 @@ static bool is_conflict(const char *state)
     return strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0;
 }
 
-static users_db_status status_of(const users_connection *connection,
-                                 const users_statement *statement, const PGresult *result)
+static users_db_status status_of(users_connection *connection, const users_statement *statement,
+                                 const PGresult *result)
 {
     const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
 
@@ -95,8 +95,18 @@ static users_db_status status_of(const users_connection *connection,
     if (is_outdated(state) && !connection->is_second) {
         return USERS_DB_OUTDATED;
     }
+    connection->is_suspect = is_outdated(state) || strncmp(state, "XX", 2) == 0;
     users_trouble_refused(connection->witness, statement, result, PQuser(connection->pg));
     return USERS_DB_FAILED;
+}
+
+/*
+ * Had a server that lives time to give the statement up, and to say so? It does at 9/10 of
+ * db_timeout (connect.c); a request that has less time left proves nothing by its deadline.
+ */
+static bool is_proof(const users_connection *connection, apr_interval_time_t patience)
+{
+    return patience >= connection->witness->settings->db_timeout * 19 / 20;
 }
 
 /* Send what is queued and read the one result, by poll(): libpq's own waits know no deadline. */
@@ -105,6 +115,7 @@ static users_db_status finish(users_connection *connection, const users_statemen
 {
     PGconn *pg = connection->pg;
     PGresult *next;
+    apr_time_t began = users_now();
 
     *result = NULL;
     for (;;) {
@@ -122,6 +133,7 @@ static users_db_status finish(users_connection *connection, const users_statemen
             *result = next;
         }
         if (!users_socket_wait(pg, unsent ? POLLIN | POLLOUT : POLLIN, deadline)) {
+            connection->is_silent = is_proof(connection, deadline - began);
             return USERS_DB_TIMEOUT;
         }
         if (!PQconsumeInput(pg)) {
@@ -226,6 +238,8 @@ users_db_status users_execute(users_connection *connection, const users_statemen
         until = deadline;
     }
     connection->is_second = false;
+    connection->is_silent = false;
+    connection->is_suspect = false;
     status = attempt(connection, statement, parameters, until, result);
     if (status == USERS_DB_READ_ONLY || status == USERS_DB_OUTDATED) {
         status = users_connection_replace(connection, status == USERS_DB_READ_ONLY, until);
@@ -234,11 +248,10 @@ users_db_status users_execute(users_connection *connection, const users_statemen
         }
     }
     note(connection, statement, status);
-    if (status == USERS_DB_LOST || status == USERS_DB_TIMEOUT) {
-        users_connection_lose(
-            connection); /* a server that lives gives a statement up before we do */
-    } else if (status == USERS_DB_FAILED || status == USERS_DB_READ_ONLY) {
-        users_connection_close(connection); /* its prepared statements may be what is wrong */
+    if (status == USERS_DB_LOST || (status == USERS_DB_TIMEOUT && connection->is_silent)) {
+        users_connection_lose(connection);
+    } else if (status == USERS_DB_TIMEOUT || connection->is_suspect) {
+        users_connection_close(connection);
     }
     return status;
 }

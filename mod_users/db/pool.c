@@ -291,7 +291,7 @@ static users_db_status borrow(users_pool *pool, users_pool_kind kind, apr_time_t
     if (c->pg && c->generation != current_generation(pool)) {
         users_connection_close(c);
     } else if (c->pg && !is_alive(c)) {
-        users_connection_lose(c);
+        users_connection_close(c); /* as each of its siblings would be whose end is known */
     }
     c->was_idle = c->pg != NULL;
     if (!c->pg) {
@@ -324,7 +324,7 @@ users_db_status users_connection_replace(users_connection *connection, bool pass
     if (pass_host) {
         users_hosts_pass(pool->hosts, connection->host);
     }
-    users_connection_lose(connection);
+    users_connection_close(connection);
     connection->generation = current_generation(pool);
     connection->is_second = true;
     return open_connection(connection, deadline);

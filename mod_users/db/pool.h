@@ -43,7 +43,9 @@ typedef struct {
     unsigned generation;
     unsigned prepared; /* bit n: statement n is prepared here */
     bool was_idle;
-    bool is_second; /* opened in place of an unfit one, for the same statement */
+    bool is_second;  /* opened in place of an unfit one, for the same statement */
+    bool is_silent;  /* nothing came until after its server should have given the statement up */
+    bool is_suspect; /* it failed by what may lie in the session */
 } users_connection;
 
 /*
@@ -77,14 +79,18 @@ void users_pool_note_busy(users_pool *pool, users_pool_kind kind);
 /* Give it back. One that was lost, or is still in a transaction, is closed instead. */
 void users_connection_release(users_connection *connection);
 
-/* After a lost connection all idle ones are closed, too, when next borrowed. */
+/*
+ * It was lost: what has become of its server or of the way there has happened to the idle ones,
+ * too, which are closed when next borrowed. For no other reason: to connect costs PostgreSQL a
+ * process.
+ */
 void users_connection_lose(users_connection *connection);
 
 /* Close it, and no other. */
 void users_connection_close(users_connection *connection);
 
 /*
- * Open another connection in place of one that was unfit, as its siblings will be, too. pass_host:
+ * Open another connection in place of one that was unfit. pass_host:
  * its host is not the right one, and the next is tried first.
  */
 users_db_status users_connection_replace(users_connection *connection, bool pass_host,

@@ -38,7 +38,9 @@ static users_db_status run_once(users_db *db, const users_statement *statement,
     *was_idle = false;
     if (status == USERS_DB_OK) {
         *was_idle = connection->was_idle;
-        status = users_execute(connection, statement, parameters, l->end, result);
+        status = users_now() < l->end /* else it would be lost for nothing */
+                     ? users_execute(connection, statement, parameters, l->end, result)
+                     : USERS_DB_LATE;
         if (status == USERS_DB_OK) {
             users_inspect(connection);
         }
