@@ -253,7 +253,11 @@ subtest 'requests that the database fails' => sub {
         run($operation, $_) for @credentials;
     }
     oauth_requests();
-    $server->sql('revoke usage on schema users_api from mod_users');
+    # sessions that have prepared their statements are not asked again
+    $server->sql(<<~'SQL');
+        revoke usage on schema users_api from mod_users;
+        select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'mod_users'
+        SQL
     run(['GET'], $_) for @credentials;
     oauth_requests();
     $server->postgres->stop;
