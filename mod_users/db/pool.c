@@ -4,12 +4,10 @@
 #include "db/outage.h"
 
 #include <apr_atomic.h>
-#include <apr_reslist.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stdlib.h>
 
 struct users_pool {
     users_witness witness;
@@ -24,8 +22,8 @@ struct users_pool {
     int opening;         /* those of in_use that are being connected */
     unsigned generation; /* goes up when a connection was lost: older idle ones are closed */
 
-    apr_reslist_t *idle;
-    apr_pool_t *of_idle;
+    /* those that nobody uses: open ones, the last to come back first, and then closed ones */
+    users_connection *idle;
 };
 
 static int all_in_use(const users_pool *pool)
@@ -89,43 +87,68 @@ static bool is_alive(const users_connection *connection)
     return PQstatus(connection->pg) == CONNECTION_OK;
 }
 
-/* The list of idle connections (apr_reslist): its lock is held during these two. */
+/* The idle ones; these with the mutex held. */
 
-static apr_status_t construct(void **resource, void *pool, apr_pool_t *unused)
+/* There is always one for whoever has passed the gate. */
+static users_connection *pop_idle(users_pool *pool)
 {
-    users_connection *connection = calloc(1, sizeof(*connection));
+    users_connection *connection = pool->idle;
 
-    (void)unused; /* a pool for all connections would only grow */
-    if (!connection) {
-        return APR_ENOMEM;
+    pool->idle = connection->next;
+    return connection;
+}
+
+static void push_idle(users_pool *pool, users_connection *connection)
+{
+    users_connection **link = &pool->idle;
+
+    connection->idle_since = users_now();
+    while (!connection->pg && *link) {
+        link = &(*link)->next;
     }
-    connection->pool = pool;
-    connection->witness = &connection->pool->witness;
-    *resource = connection;
-    return APR_SUCCESS;
+    connection->next = *link;
+    *link = connection;
 }
 
-static apr_status_t destruct(void *resource, void *pool, apr_pool_t *unused)
+static bool has_expired(const users_connection *connection)
 {
-    users_connection *connection = resource;
-
-    (void)pool;
-    (void)unused;
-    users_connection_close(connection);
-    free(connection);
-    return APR_SUCCESS;
+    return users_now() - connection->idle_since >= connection->pool->settings->db_exptime;
 }
 
-/*
- * Closes what is idle. A child of prefork ends in the midst of a request, and apr_reslist aborts
- * where something is out: then the end of the process closes all.
+/* Those beyond db_keep that have been idle for too long. To close one sends a few octets. */
+static void close_expired(users_pool *pool)
+{
+    int kept = 0;
+
+    for (users_connection *c = pool->idle; c && c->pg; c = c->next) {
+        if (++kept > pool->settings->db_keep && has_expired(c)) {
+            users_connection_close(c);
+        }
+    }
+}
+
+/* Those in use, as in a child of prefork that ends in the midst of a request, end with the process.
  */
 static apr_status_t close_idle(void *pool)
 {
-    if (all_in_use(pool) == 0) {
-        apr_pool_destroy(((users_pool *)pool)->of_idle);
+    for (users_connection *c = ((users_pool *)pool)->idle; c; c = c->next) {
+        users_connection_close(c);
     }
     return APR_SUCCESS;
+}
+
+static void create_connections(users_pool *pool, apr_pool_t *p)
+{
+    int count = pool->settings->db_max;
+    users_connection *connections = apr_pcalloc(p, (size_t)count * sizeof(*connections));
+
+    for (int i = 0; i < count; i++) {
+        connections[i].pool = pool;
+        connections[i].witness = &pool->witness;
+        connections[i].next = pool->idle;
+        pool->idle = &connections[i];
+    }
+    apr_pool_cleanup_register(p, pool, close_idle, apr_pool_cleanup_null);
 }
 
 users_pool *users_pool_create(apr_pool_t *p, const users_log *log,
@@ -148,18 +171,11 @@ users_pool *users_pool_create(apr_pool_t *p, const users_log *log,
     for (int kind = 0; kind < USERS_POOL_KINDS && status == APR_SUCCESS; kind++) {
         status = apr_thread_cond_create(&pool->freed[kind], p);
     }
-    if (status == APR_SUCCESS) {
-        status = apr_pool_create_unmanaged_ex(&pool->of_idle, NULL, NULL);
-    }
-    if (status == APR_SUCCESS) {
-        apr_pool_cleanup_register(p, pool, close_idle, apr_pool_cleanup_null);
-        status = apr_reslist_create(&pool->idle, 0, settings->db_keep, settings->db_max,
-                                    settings->db_exptime, construct, destruct, pool, pool->of_idle);
-    }
     if (status != APR_SUCCESS) {
         users_log_at(log, USERS_LOG_CRIT, status, "no connection pool could be made");
         return NULL;
     }
+    create_connections(pool, p);
     return pool;
 }
 
@@ -194,11 +210,11 @@ static void wake(users_pool *pool)
 }
 
 /*
- * The gate before the list: apr_reslist's own wait starts its time-out anew at each
- * wake-up. Who has passed finds a place in the list at once. Returns USERS_DB_BUSY at the deadline
- * and USERS_DB_UNREACHABLE where there is nothing to wait for.
+ * Returns USERS_DB_BUSY at the deadline and USERS_DB_UNREACHABLE where there is nothing to wait
+ * for; else *connection is the caller's until leave_gate(), perhaps not open.
  */
-static users_db_status pass_gate(users_pool *pool, users_pool_kind kind, apr_time_t deadline)
+static users_db_status pass_gate(users_pool *pool, users_pool_kind kind, apr_time_t deadline,
+                                 users_connection **connection)
 {
     users_db_status status = USERS_DB_OK;
 
@@ -216,6 +232,7 @@ static users_db_status pass_gate(users_pool *pool, users_pool_kind kind, apr_tim
     }
     if (status == USERS_DB_OK) {
         pool->in_use[kind]++;
+        *connection = pop_idle(pool);
     } else {
         wake(pool); /* it may have been this one's: pass it on */
     }
@@ -223,10 +240,12 @@ static users_db_status pass_gate(users_pool *pool, users_pool_kind kind, apr_tim
     return status;
 }
 
-static void leave_gate(users_pool *pool, users_pool_kind kind)
+static void leave_gate(users_pool *pool, users_connection *connection)
 {
     apr_thread_mutex_lock(pool->mutex);
-    pool->in_use[kind]--;
+    push_idle(pool, connection);
+    close_expired(pool);
+    pool->in_use[connection->kind]--;
     wake(pool);
     apr_thread_mutex_unlock(pool->mutex);
 }
@@ -255,26 +274,25 @@ void users_connection_lose(users_connection *connection)
 
 void users_connection_release(users_connection *connection)
 {
-    users_pool *pool = connection->pool;
-    users_pool_kind kind = connection->kind;
-
     if (connection->pg && PQtransactionStatus(connection->pg) != PQTRANS_IDLE) {
         users_connection_close(connection);
     }
-    if (connection->pg) {
-        apr_reslist_release(pool->idle, connection);
-    } else {
-        apr_reslist_invalidate(pool->idle, connection);
-    }
-    leave_gate(pool, kind);
+    leave_gate(connection->pool, connection);
+}
+
+/* An idle one whose end is known is closed alone: its siblings are looked at when it is their turn.
+ */
+static bool is_usable(users_connection *connection)
+{
+    return !has_expired(connection) &&
+           connection->generation == current_generation(connection->pool) && is_alive(connection);
 }
 
 static users_db_status borrow(users_pool *pool, users_pool_kind kind, apr_time_t deadline,
                               users_connection **connection)
 {
-    void *resource;
     users_connection *c;
-    users_db_status status = pass_gate(pool, kind, deadline);
+    users_db_status status = pass_gate(pool, kind, deadline, &c);
 
     if (status == USERS_DB_BUSY) {
         users_pool_note_busy(pool, kind);
@@ -282,20 +300,14 @@ static users_db_status borrow(users_pool *pool, users_pool_kind kind, apr_time_t
     if (status != USERS_DB_OK) {
         return status;
     }
-    if (apr_reslist_acquire(pool->idle, &resource) != APR_SUCCESS) {
-        leave_gate(pool, kind);
-        return USERS_DB_BUSY;
-    }
-    c = *connection = resource;
+    *connection = c;
     c->kind = kind;
-    if (c->pg && c->generation != current_generation(pool)) {
+    if (c->pg && !is_usable(c)) {
         users_connection_close(c);
-    } else if (c->pg && !is_alive(c)) {
-        users_connection_close(c); /* as each of its siblings would be whose end is known */
     }
     c->was_idle = c->pg != NULL;
     if (!c->pg) {
-        c->generation = current_generation(pool); /* users_connection_lose() may have raised it */
+        c->generation = current_generation(pool);
         status = open_connection(c, deadline);
     }
     if (status != USERS_DB_OK) {

@@ -34,8 +34,10 @@ typedef enum {
     USERS_POOL_KINDS
 } users_pool_kind;
 
-typedef struct {
+typedef struct users_connection {
     users_pool *pool;
+    struct users_connection *next; /* while it is idle: the pool's list */
+    apr_time_t idle_since;         /* users_now() */
     users_pool_kind kind;
     const users_witness *witness; /* the pool's */
     PGconn *pg;                   /* NULL until connected, and after a loss */

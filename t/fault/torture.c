@@ -17,7 +17,6 @@
 #include <apr_general.h>
 #include <apr_md5.h>
 #include <apr_proc_mutex.h>
-#include <apr_reslist.h>
 #include <apr_shm.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
@@ -61,7 +60,6 @@ typedef enum {
     RESULT,
     OPTIONS, /* of a conninfo */
     MEMORY,
-    SLOT, /* of the pool of connections */
     LOCK,
     SEMAPHORE,
     LIBRARY, /* memory of libpq and jansson */
@@ -319,21 +317,6 @@ static json_t *fail_to_load(json_error_t *error)
     call(apr_status_t, apr_shm_create, \
          (apr_shm_t **memory, apr_size_t size, const char *file, apr_pool_t *pool), \
          (memory, size, file, pool), APR_ENOMEM, NOTHING, 0) \
-    call(apr_status_t, apr_reslist_create, \
-         (apr_reslist_t **list, int least, int keep, int most, apr_interval_time_t life, \
-          apr_reslist_constructor construct, apr_reslist_destructor destruct, void *data, \
-          apr_pool_t *pool), \
-         (list, least, keep, most, life, construct, destruct, data, pool), APR_ENOMEM, \
-         NOTHING, 0) \
-    call(apr_status_t, apr_reslist_acquire, (apr_reslist_t *list, void **resource), \
-         (list, resource), APR_ENOMEM, SLOT, result == APR_SUCCESS) \
-    /* these two tell of what goes wrong beside the resource */ \
-    call(apr_status_t, apr_reslist_release, (apr_reslist_t *list, void *resource), \
-         (list, resource), (real_apr_reslist_release(list, resource), \
-                            count_live(SLOT, -1), APR_EGENERAL), SLOT, -1) \
-    call(apr_status_t, apr_reslist_invalidate, (apr_reslist_t *list, void *resource), \
-         (list, resource), (real_apr_reslist_invalidate(list, resource), \
-                            count_live(SLOT, -1), APR_EGENERAL), SLOT, -1) \
     call(apr_status_t, apr_file_open, \
          (apr_file_t **file, const char *path, apr_int32_t flags, apr_fileperms_t mode, \
           apr_pool_t *pool), \

@@ -127,9 +127,9 @@ sub start ($vhost = '') {
         qr/cannot read the (?:faults of users_api\.\w+|document of user 1)$/,
     );
     $server->allow_trouble(qw(late busy hashes));
-    %idle = map { $_ => 0 } qw(result options slot lock semaphore);
+    %idle = map { $_ => 0 } qw(result options memory lock semaphore);
     # a replica that has just failed has none
-    @idle{qw(connection memory)} = (1, 1) unless $vhost =~ /UsersDBReplica/;
+    $idle{connection} = 1 unless $vhost =~ /UsersDBReplica/;
     $child = join ' ', $server->children;
 }
 
@@ -421,7 +421,7 @@ my @elsewhere = qw(PQconninfoParse PQconnectdbParams PQexec PQexecParams PQgetCa
     apr_file_open apr_file_pipe_timeout_set apr_file_read apr_file_read_full apr_global_mutex_child_init
     apr_initialize apr_pool_create_ex apr_pool_create_unmanaged_ex apr_proc_create
     apr_proc_mutex_child_init apr_proc_mutex_create apr_proc_mutex_timedlock apr_proc_wait
-    apr_procattr_child_in_set apr_procattr_create apr_procattr_io_set apr_reslist_create apr_shm_create
+    apr_procattr_child_in_set apr_procattr_create apr_procattr_io_set apr_shm_create
     apr_thread_cond_create apr_thread_cond_timedwait apr_thread_mutex_create ferror fflush
     open pthread_create sched_setscheduler sem_wait setenv);
 push @elsewhere, "a library's calloc", "a library's realloc", "a library's strdup" unless $LONG;

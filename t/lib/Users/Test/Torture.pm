@@ -42,7 +42,7 @@ my $MODULE  = $ENV{USERS_MODULE}          // "$SOURCE/.libs/mod_users.so";
 my $LIBRARY = $ENV{USERS_TORTURE_LIBRARY} // "$SOURCE/t/fault/.libs/torture.so";
 
 # torture_state of torture.c
-my @KINDS = qw(nothing connection result options memory slot lock semaphore library);
+my @KINDS = qw(nothing connection result options memory lock semaphore library);
 my ($FUNCTIONS_MAX, $NAME_MAX, $STRANGERS_MAX) = (96, 32, 1024);
 my %AT = (calls => 0, first => 4, last => 8, in_library => 12, ahead => 16, looks => 20, live => 24);
 $AT{failed}    = $AT{live} + 4 * @KINDS;
