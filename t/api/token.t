@@ -23,7 +23,7 @@ $server->sql(<<~'SQL');
     insert into users.credential (user_id, username, secret_digest)
     values (1, 'john', sha256('johns password')), (7, 'sue', sha256('sues password'));
     SQL
-$server->start(vhost => "UsersPasswordGrant on\n" . OAUTH_ENDPOINTS);
+$server->start(vhost => "UsersTokenRate 0\nUsersPasswordGrant on\n" . OAUTH_ENDPOINTS);
 
 my @CLIENT = (client_id => CLIENT_ID, client_secret => CLIENT_SECRET);
 my @PANEL  = (client_id => 'panel',   client_secret => 'panel secret');
@@ -204,7 +204,7 @@ subtest 'client authentication' => sub {
         is_error $by->(@arguments), 400, 'invalid_request', $name;
     }
     $server->stop;
-    $server->start(vhost => "UsersChallenge bearer\nUsersPasswordGrant on\n" . OAUTH_ENDPOINTS);
+    $server->start(vhost => "UsersTokenRate 0\nUsersChallenge bearer\nUsersPasswordGrant on\n" . OAUTH_ENDPOINTS);
     my $answer = ask(@GRANT);
     is_error $answer, 400, 'invalid_client', 'no dialog for a browser';
     is $answer->{headers}{'www-authenticate'}, undef, 'nor a challenge';

@@ -55,6 +55,7 @@ sub start (%option) {
         UsersDBConnectTimeout 3s
         UsersDBTimeout @{[1000 * $option{timeout}]}ms
         UsersRequestTimeout @{[1000 * $option{request}]}ms
+        UsersTokenRate 0
         @{[OAUTH_ENDPOINTS]}
         VHOST
     $server->allow_log(qr/server reached MaxRequestWorkers setting/);
