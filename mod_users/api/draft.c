@@ -1,6 +1,7 @@
 #include "api/draft.h"
 
 #include "core/account.h"
+#include "core/json.h"
 #include "core/request.h"
 #include "http/body.h"
 #include "http/reply.h"
@@ -35,12 +36,6 @@ static users_refusal read_body(request_rec *r, bool patch, char **text, apr_size
     return users_body_read(r, text, length);
 }
 
-static apr_status_t release_json(void *json)
-{
-    json_decref(json);
-    return APR_SUCCESS;
-}
-
 void users_draft_judge(request_rec *r, const users_admission *admission, users_draft *draft)
 {
     users_account_purpose purpose =
@@ -49,7 +44,7 @@ void users_draft_judge(request_rec *r, const users_admission *admission, users_d
     draft->faults = apr_array_make(r->pool, 2, sizeof(users_fault));
     draft->fields =
         users_account_read(draft->json, purpose, admission->prefer.strict, draft->faults);
-    apr_pool_cleanup_register(r->pool, draft->fields, release_json, apr_pool_cleanup_null);
+    users_json_free_with(r->pool, draft->fields);
     users_judge_version(r, &admission->accept, draft->faults);
     draft->wanted = (users_submission){.fields = draft->fields, .store = draft->faults->nelts == 0};
     if (admission->idempotency_key || users_account_needs_body(draft->json, purpose)) {
@@ -75,7 +70,7 @@ users_refusal users_draft_read(request_rec *r, const users_admission *admission,
         return sentence ? users_refuse(HTTP_BAD_REQUEST, sentence)
                         : users_refuse_outcome(r, USERS_OUTCOME_FAILED);
     }
-    apr_pool_cleanup_register(r->pool, draft->json, release_json, apr_pool_cleanup_null);
+    users_json_free_with(r->pool, draft->json);
     users_draft_judge(r, admission, draft);
     return refused;
 }

@@ -11,3 +11,14 @@ const char *users_json_text(const json_t *json, apr_pool_t *pool)
     text[length] = '\0';
     return text;
 }
+
+static apr_status_t release(void *json)
+{
+    json_decref(json);
+    return APR_SUCCESS;
+}
+
+void users_json_free_with(apr_pool_t *pool, json_t *json)
+{
+    apr_pool_cleanup_register(pool, json, release, apr_pool_cleanup_null);
+}

@@ -1,4 +1,4 @@
-/* JSON as text. */
+/* JSON as text, and in memory of a pool. */
 #ifndef USERS_CORE_JSON_H
 #define USERS_CORE_JSON_H
 
@@ -10,5 +10,8 @@
  * NULL. json_dumps() leaves names of members out when its buffer can't grow.
  */
 const char *users_json_text(const json_t *json, apr_pool_t *pool);
+
+/* Have a pool's clean-up give up our reference; json may be NULL. */
+void users_json_free_with(apr_pool_t *pool, json_t *json);
 
 #endif

@@ -1,6 +1,7 @@
 #include "db/accounts.h"
 
 #include "core/json.h"
+#include "db/answer.h"
 #include "db/changes.h"
 #include "db/result.h"
 #include "db/route.h"
@@ -91,15 +92,8 @@ static const users_changes_kind register_accounts = {
      [REGISTER_CLIENT] = USERS_TYPE_TEXT}};
 
 #define NONCE_LENGTH 16 /* octets: a UUID */
-#define NO_DOCUMENT  "its document is missing, or not an object with members"
 
 /* What GET shows */
-
-static apr_status_t release_json(void *json)
-{
-    json_decref(json);
-    return APR_SUCCESS;
-}
 
 users_outcome users_db_find_account(users_db_call *call, apr_int64_t user, json_t **account)
 {
@@ -115,118 +109,11 @@ users_outcome users_db_find_account(users_db_call *call, apr_int64_t user, json_
                      parameters[0].value);
         return USERS_OUTCOME_FAILED;
     }
-    apr_pool_cleanup_register(call->pool, *account, release_json, apr_pool_cleanup_null);
+    users_json_free_with(call->pool, *account);
     return users_outcome_of_read(status);
 }
 
 /* Changes */
-
-/* What each function of the contract may answer. */
-static const struct {
-    const users_statement *statement;
-    const char *word;
-    users_change_kind kind;
-} outcomes[] = {
-    {&update_account, "updated", USERS_CHANGE_DONE},
-    {&update_account, "invalid", USERS_CHANGE_INVALID},
-    {&update_account, "stale", USERS_CHANGE_STALE},
-    {&update_account, "absent", USERS_CHANGE_ABSENT},
-    {&update_account, "ended", USERS_CHANGE_ENDED},
-    {&register_account, "created", USERS_CHANGE_DONE},
-    {&register_account, "repeated", USERS_CHANGE_REPEATED},
-    {&register_account, "invalid", USERS_CHANGE_INVALID},
-    {&register_account, "duplicate", USERS_CHANGE_DUPLICATE},
-    {&register_account, "key_reused", USERS_CHANGE_REUSED},
-    {&register_account, "revoked", USERS_CHANGE_REVOKED},
-    {&register_account, "under_way", USERS_CHANGE_UNDER_WAY},
-    {&register_account, "ended", USERS_CHANGE_ENDED},
-};
-
-static bool find_kind(const users_statement *statement, const char *word, users_change_kind *kind)
-{
-    for (size_t i = 0; word && i < sizeof(outcomes) / sizeof(*outcomes); i++) {
-        if (outcomes[i].statement == statement && strcmp(word, outcomes[i].word) == 0) {
-            *kind = outcomes[i].kind;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool are_faults(const json_t *list)
-{
-    size_t i;
-    json_t *fault;
-
-    json_array_foreach(list, i, fault)
-    {
-        if (!json_is_string(json_object_get(fault, "field")) ||
-            !json_is_string(json_object_get(fault, "text"))) {
-            return false;
-        }
-    }
-    return json_is_array(list);
-}
-
-static users_db_status broken(const users_db_call *call, const users_statement *statement,
-                              const char *why)
-{
-    users_log_at(&call->log, USERS_LOG_ERR, 0, "users_api.%s breaks the contract: %s",
-                 statement->name, why);
-    return USERS_DB_FAILED;
-}
-
-/* The faults of an outcome "invalid". text: may be NULL. */
-static users_db_status read_faults(users_db_call *call, const users_statement *statement,
-                                   const char *text, bool stores, users_change *change)
-{
-    if (!text) {
-        /* what is not to be stored has faults that the caller knows */
-        return stores ? broken(call, statement, "it refuses without a fault") : USERS_DB_OK;
-    }
-    change->faults = json_loads(text, JSON_DECODE_ANY, NULL);
-    if (!change->faults) { /* without memory jansson gives any reason */
-        users_log_at(&call->log, USERS_LOG_ERR, 0, "cannot read the faults of users_api.%s",
-                     statement->name);
-        return USERS_DB_FAILED;
-    }
-    apr_pool_cleanup_register(call->pool, change->faults, release_json, apr_pool_cleanup_null);
-    if (!are_faults(change->faults)) {
-        return broken(call, statement, "its faults are not a list of {field, text}");
-    }
-    return stores && !json_array_size(change->faults)
-               ? broken(call, statement, "it refuses without a fault")
-               : USERS_DB_OK;
-}
-
-/* The answer to a registration adds members at the end; that to an update is sent as it is. */
-static bool is_document(const users_statement *statement, const char *document, apr_size_t length)
-{
-    return document && (statement != &register_account ||
-                        (length > 2 && document[0] == '{' && document[length - 1] == '}'));
-}
-
-/* The columns that both changes have: outcome, faults, document. stores: see users_submission. */
-static users_db_status decode_change(users_db_call *call, const users_statement *statement,
-                                     bool stores, const PGresult *result, users_change *change)
-{
-    const char *word = PQntuples(result) == 1 ? users_text_at(result, 0, 0) : NULL;
-
-    *change = (users_change){.faults = NULL};
-    if (!find_kind(statement, word, &change->kind)) {
-        return broken(call, statement,
-                      apr_psprintf(call->pool, "its outcome is '%s'", word ? word : ""));
-    }
-    change->document = users_text_at(result, 0, 2);
-    change->document_length = (apr_size_t)PQgetlength(result, 0, 2);
-    if (change->kind <= USERS_CHANGE_REPEATED &&
-        !is_document(statement, change->document, change->document_length)) {
-        return broken(call, statement, NO_DOCUMENT);
-    }
-    return change->kind == USERS_CHANGE_INVALID
-               ? read_faults(call, statement, users_text_at(result, 0, 1), stores, change)
-               : USERS_DB_OK;
-}
 
 /* Our tags are hexadecimal: another one can't be the present one, and need not be told. */
 static const char *list_of_tags(const apr_array_header_t *tags, apr_pool_t *pool)
@@ -318,16 +205,9 @@ static users_db_status decode(users_db_call *call, const one_change *one, bool s
 {
     const users_made *made = &one->made;
 
-    if (!made->rows) {
-        return decode_change(call, one->statement, stores, one->result, change);
-    }
-    *change = (users_change){.kind = USERS_CHANGE_DONE,
-                             .document = users_text_at(made->rows->result, made->row, 1),
-                             .document_length =
-                                 (apr_size_t)PQgetlength(made->rows->result, made->row, 1)};
-    return is_document(one->statement, change->document, change->document_length)
-               ? USERS_DB_OK
-               : broken(call, one->statement, NO_DOCUMENT);
+    return made->rows
+               ? users_answer_take(call, one->statement, made->rows->result, made->row, change)
+               : users_answer_read(call, one->statement, stores, one->result, change);
 }
 
 users_outcome users_db_update_account(users_db_call *call, const users_principal *owner,
