@@ -17,11 +17,12 @@
 
 typedef struct users_batcher users_batcher;
 
-/* A request that wants an answer, on its own stack; the first three members are its own. */
+/* A request that wants an answer, on its own stack; the first four members are its own. */
 typedef struct users_waiter {
     const void *question; /* must outlive users_batch_join() */
     void *answer;         /* where the query writes to */
     apr_time_t deadline;  /* until when it may wait in the queue (users_now()) */
+    apr_time_t end;       /* until when it should be answered, for the query to know */
 
     struct users_waiter *next; /* the rest is the batcher's */
     sem_t called;

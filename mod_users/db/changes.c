@@ -17,7 +17,6 @@ struct users_changes {
 typedef struct {
     const users_parameter *parameters; /* of this change */
     apr_pool_t *pool;                  /* for what the statement needs, should it lead one */
-    apr_time_t end;                    /* until when the statement must have ended */
 } change_question;
 
 typedef struct {
@@ -36,13 +35,8 @@ static users_db_status run(users_changes *changes, users_waiter **waiters, int c
     const users_changes_kind *kind = changes->kind;
     users_parameter lists[USERS_LISTS_MAX];
     users_parameter elements[USERS_BATCH_MAX] = {{NULL, 0}};
-    users_limits l = {.connection = waiters[0]->deadline, .end = question_of(waiters[0])->end};
+    users_limits l = users_limits_of_all(waiters, count);
 
-    /* UsersDBTimeout limits it, too: who has little time left must not have all the others settle
-     */
-    for (int i = 1; i < count; i++) {
-        l.end = question_of(waiters[i])->end > l.end ? question_of(waiters[i])->end : l.end;
-    }
     for (int list = 0; list < kind->statement.parameters; list++) {
         for (int i = 0; i < count; i++) {
             elements[i] = question_of(waiters[i])->parameters[list];
@@ -130,9 +124,10 @@ users_db_status users_changes_make(users_db_call *call, users_changes *changes,
                                    const users_parameter *parameters, users_made *made)
 {
     users_limits limits = users_limits_of(call, call->db);
-    change_question question = {parameters, call->pool, limits.end};
+    change_question question = {parameters, call->pool};
     change_answer answer = {.status = USERS_DB_BUSY};
-    users_waiter waiter = {.question = &question, .answer = &answer, .deadline = limits.connection};
+    users_waiter waiter = {
+        .question = &question, .answer = &answer, .deadline = limits.connection, .end = limits.end};
     bool answered;
 
     *made = (users_made){.rows = NULL};

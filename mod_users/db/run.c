@@ -23,6 +23,16 @@ void users_limits_spend(users_db_call *call, const users_limits *l)
     call->left -= users_now() - l->began;
 }
 
+users_limits users_limits_of_all(users_waiter **waiters, int count)
+{
+    users_limits l = {.connection = waiters[0]->deadline, .end = waiters[0]->end};
+
+    for (int i = 1; i < count; i++) {
+        l.end = waiters[i]->end > l.end ? waiters[i]->end : l.end;
+    }
+    return l;
+}
+
 /* Running */
 
 static users_db_status run_once(users_db *db, const users_statement *statement,

@@ -42,6 +42,12 @@ users_limits users_limits_of(const users_db_call *call, const users_db *db);
 void users_limits_spend(users_db_call *call, const users_limits *l);
 
 /*
+ * Those of a statement for all of these waiters: it has the time of the one that has the most, and
+ * db_timeout at most. Who has little left must not have it taken from all the others.
+ */
+users_limits users_limits_of_all(users_waiter **waiters, int count);
+
+/*
  * Run a statement within these limits. On USERS_DB_OK *result is the caller's; otherwise it is
  * NULL.
  */

@@ -46,7 +46,6 @@ typedef struct {
     const unsigned char *digest;
     bool with_document;
     apr_pool_t *pool; /* for what the query needs, should it lead one */
-    apr_time_t end;   /* until when the query must have ended */
 } token_question;
 
 /* What a shared query brought for one token. */
@@ -62,26 +61,13 @@ static const token_question *question_of(const users_waiter *waiter)
     return waiter->question;
 }
 
-/* Who leads has waited the longest, unless some come from a query that got no connection. */
-static users_limits limits_of_query(users_waiter **waiters, int count)
-{
-    users_limits l = {.connection = waiters[0]->deadline, .end = question_of(waiters[0])->end};
-
-    for (int i = 1; i < count; i++) {
-        if (question_of(waiters[i])->end < l.end) {
-            l.end = question_of(waiters[i])->end;
-        }
-    }
-    return l;
-}
-
 /* Run the query, for the digests of all and whether their documents are wanted. */
 static users_db_status ask(users_db *db, users_waiter **waiters, int count, PGresult **result)
 {
     users_parameter digests[USERS_BATCH_MAX] = {{NULL, 0}};
     users_parameter documents[USERS_BATCH_MAX] = {{NULL, 0}};
     users_parameter parameters[2];
-    users_limits l = limits_of_query(waiters, count);
+    users_limits l = users_limits_of_all(waiters, count);
     apr_pool_t *pool = question_of(waiters[0])->pool;
     bool any_document = false;
 
@@ -164,9 +150,10 @@ static users_db_status find_alone(users_db_call *call, users_db *db, const token
 static users_db_status find_together(users_db_call *call, users_db *db, const token_look_up *l)
 {
     users_limits limits = users_limits_of(call, db);
-    token_question question = {l->digest, l->with_document, call->pool, limits.end};
+    token_question question = {l->digest, l->with_document, call->pool};
     token_answer answer = {.status = USERS_DB_BUSY};
-    users_waiter waiter = {.question = &question, .answer = &answer, .deadline = limits.connection};
+    users_waiter waiter = {
+        .question = &question, .answer = &answer, .deadline = limits.connection, .end = limits.end};
     bool answered;
 
     /* a query ends at the deadline of its first waiter; others may have time left for another one
