@@ -131,8 +131,8 @@ comment on function users.merged_labels is
 -- overwrite a column of the account. The nonces begin with the time, so that the index grows at its
 -- end, and old ones go from its beginning. To end a token twice is to end it once. The first try may
 -- still be running, or not even have begun, when the repeat comes: whichever is second waits for
--- the other in a unique index, and then finds what it has done. A refusal stores
--- nothing, and a repeat is judged anew.
+-- the other, in the account's row or in a unique index, and then finds what it has done. A refusal
+-- stores nothing, and a repeat is judged anew.
 --
 -- All of that wants the isolation level "read committed", in which a statement sees what those
 -- before it have waited for; role.sql asks for it.
@@ -217,7 +217,8 @@ comment on function users_api.update_accounts is
   'by their number from 1 on, with the new document. What another transaction has locked, what is faulty, stale, absent '
   'or refused, and the second of two changes of one account is left out, and nothing is stored of it: '
   'users_api.update_account makes it, or says why not. That this function waits for nobody, and does not make a '
-  'change twice, holds for lists that name new changes: a nonce that is known is an error (unique_violation).';
+  'change twice, holds for lists that name new changes: a nonce that is known is an error (unique_violation), and so is '
+  'an address that another account has.';
 
 create or replace function users.judge_update(
   p_user_id bigint, p_fields jsonb, p_patch jsonb, p_if_match text[])
@@ -389,43 +390,72 @@ end
 $$;
 comment on function users.new_labels is 'The labels of the account that a registration asks for.';
 
-create or replace function users.store_account(
-  p_application_id bigint, p_fields jsonb, p_labels jsonb,
-  p_default_currency text, p_default_locale text, p_host_name text) returns users.account
+create or replace function users.store_accounts(
+  p_application_ids bigint[], p_fields jsonb[], p_requests jsonb[], p_default_currencies text[],
+  p_default_locales text[], p_host_names text[], p_usernames text[], p_secret_digests bytea[],
+  p_tokens bytea[], p_clients text[])
+returns table (number bigint, user_id bigint, credential_id bigint, is_first boolean, account json, labels jsonb)
 language plpgsql
 as $$
-declare
-  v_email text := p_fields ->> 'email';
-  v_locale text := p_fields ->> 'locale';
-  v_account users.account;
+#variable_conflict use_column
 begin
-  if v_locale is null or not users.is_known_locale(v_locale) then
-    v_locale := p_default_locale;
-  end if;
-  loop
-    if v_email is null then
-      v_email := users.generated_email(p_fields ->> 'provider_username', p_host_name);
-    end if;
+  return query
+  with asked as (
+    select r.*, nextval('users.account_id_seq') as id, -- by which what is stored is told apart
+      coalesce(r.fields ->> 'email', users.generated_email(r.fields ->> 'provider_username', r.host_name)) as email,
+      users.new_labels(r.fields, r.request) as labels
+    from unnest(p_application_ids, p_fields, p_requests, p_default_currencies, p_default_locales, p_host_names,
+        p_usernames, p_secret_digests, p_tokens, p_clients)
+      with ordinality as r (application_id, fields, request, default_currency, default_locale, host_name,
+        username, secret_digest, token, client, number)
+    where (r.token is null
+        or exists (select from users_api.token where digest = r.token and application_id = r.application_id))
+      and (r.client is null or users.is_live(null, null, null, r.client))
+      and (not r.fields ? 'country' or exists (select from users.country where code = r.fields ->> 'country'))
+      and (not r.fields ? 'currency' or exists (select from users.currency where code = r.fields ->> 'currency'))
+  ), made as (
     insert into users.account as a (
-      application_id, external_id, fname, lname, email, locale, city, state, zip, c_sftp_pass,
+      id, application_id, external_id, fname, lname, email, locale, city, state, zip, c_sftp_pass,
       country, address1, address2, company_name, phone, currency, labels
-    ) values (
-      p_application_id, p_fields ->> 'external_id', p_fields ->> 'fname', p_fields ->> 'lname', v_email, v_locale,
-      p_fields ->> 'city', p_fields ->> 'state', p_fields ->> 'zip', coalesce((p_fields -> 'c_sftp_pass')::boolean, false),
-      coalesce(p_fields ->> 'country', 'US'), p_fields ->> 'address1', p_fields ->> 'address2',
-      p_fields ->> 'company_name', p_fields ->> 'phone', coalesce(p_fields ->> 'currency', p_default_currency), p_labels
     )
+    select c.id, c.application_id, c.fields ->> 'external_id', c.fields ->> 'fname', c.fields ->> 'lname', c.email,
+      case when users.is_known_locale(c.fields ->> 'locale') then c.fields ->> 'locale' else c.default_locale end,
+      c.fields ->> 'city', c.fields ->> 'state', c.fields ->> 'zip', coalesce((c.fields -> 'c_sftp_pass')::boolean, false),
+      coalesce(c.fields ->> 'country', 'US'), c.fields ->> 'address1', c.fields ->> 'address2',
+      c.fields ->> 'company_name', c.fields ->> 'phone', coalesce(c.fields ->> 'currency', c.default_currency), c.labels
+    from asked as c
+    where octet_length(c.labels::text) <= 16384
+    order by lower(c.email collate "C") -- in one order for all, lest two wait for each other
     on conflict (lower(email collate "C")) do nothing -- but only after a concurrent holder has committed
-    returning a.* into v_account;
-    if found then
-      return v_account;
-    end if;
-    v_email := null;
-  end loop;
+    returning a.*
+  ), paired as (
+    insert into users.provider_account (application_id, provider, provider_server, provider_username, user_id)
+    select c.application_id, c.fields ->> 'provider', c.fields ->> 'provider_server', c.fields ->> 'provider_username', c.id
+    from asked as c
+    join made using (id)
+    order by 1, 2, 3, 4 -- which is after all accounts, and in one order, too
+    on conflict do nothing
+    returning provider_account.user_id
+  ), let_in as (
+    insert into users.credential (user_id, username, secret_digest)
+    select c.id, c.username, c.secret_digest
+    from asked as c
+    join made using (id)
+    returning credential.id, credential.user_id
+  )
+  select c.number, made.id, let_in.id, paired.user_id is not null,
+    (select row_to_json(shown) from (select made.id, made.fname, made.lname, made.email, made.locale, made.currency,
+      made.company_name, made.external_id) as shown),
+    made.labels
+  from asked as c
+  join made using (id)
+  join let_in on let_in.user_id = made.id
+  left join paired on paired.user_id = made.id;
 end
 $$;
-comment on function users.store_account is
-  'Store a new account, with a generated address where it has none or one that is taken, and return it.';
+comment on function users.store_accounts is
+  'Store new accounts, each with its pair and its credential, as of users_api.register_accounts; one without an address '
+  'gets a generated one. Returns those that were stored; not those whose address is taken. is_first: the pair was new.';
 
 create or replace function users.claim_key(
   p_application_id bigint, p_key text, p_payload_digest bytea) returns text
@@ -512,12 +542,13 @@ returns table (outcome text, faults jsonb, account json, labels jsonb)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_labels constant jsonb := users.new_labels(p_fields, p_request);
-  v_account users.account;
+  v_fields jsonb := p_fields;
+  v_user_id bigint;
   v_credential_id bigint;
+  v_is_first boolean;
   v_constraint text;
 begin
-  faults := users.faults(p_fields - 'locale', v_labels);
+  faults := users.faults(p_fields - 'locale', users.new_labels(p_fields, p_request));
   if p_fields ->> 'external_id' is not null then
     if exists (
       select from users.account
@@ -544,9 +575,8 @@ begin
     return next;
     return;
   elsif outcome = 'repeated' then
-    v_account.id := users.replace_credential(
-      p_application_id, p_idempotency_key, p_username, p_secret_digest);
-    if v_account.id is null then
+    v_user_id := users.replace_credential(p_application_id, p_idempotency_key, p_username, p_secret_digest);
+    if v_user_id is null then
       outcome := 'revoked';
       return next;
       return;
@@ -555,22 +585,23 @@ begin
     outcome := 'invalid';
   else
     begin
-      v_account := users.store_account(
-        p_application_id, p_fields, v_labels, p_default_currency, p_default_locale, p_host_name);
-      insert into users.provider_account
-        (application_id, provider, provider_server, provider_username, user_id)
-      values (p_application_id, p_fields ->> 'provider', p_fields ->> 'provider_server',
-        p_fields ->> 'provider_username', v_account.id)
-      on conflict do nothing;
-      if p_conflict and not found then
+      loop
+        select user_id, credential_id, is_first into v_user_id, v_credential_id, v_is_first
+        from users.store_accounts(array[p_application_id], array[v_fields], array[p_request], array[p_default_currency],
+          array[p_default_locale], array[p_host_name], array[p_username], array[p_secret_digest],
+          array[null::bytea], array[null::text]);
+        exit when found;
+        if v_fields ->> 'email' is null then
+          raise exception 'something keeps an account from being made'
+            using hint = 'Does a trigger of users.account return null?';
+        end if;
+        v_fields := v_fields - 'email'; -- it is taken
+      end loop;
+      if p_conflict and not v_is_first then
         raise unique_violation using constraint = 'provider_account_name';
       end if;
-      insert into users.credential (user_id, username, secret_digest)
-      values (v_account.id, p_username, p_secret_digest)
-      returning id into v_credential_id;
       outcome := 'created';
     exception when unique_violation then -- this block has stored nothing
-      v_account := null;
       get stacked diagnostics v_constraint = constraint_name;
       case v_constraint
         when 'account_external_id' then -- taken since we looked
@@ -586,7 +617,7 @@ begin
 
   -- What was in the way may have been the first try of this very registration.
   if outcome in ('invalid', 'duplicate') then
-    select id, user_id into v_credential_id, v_account.id
+    select id, user_id into v_credential_id, v_user_id
     from users.credential
     where username = p_username;
     if found then
@@ -599,16 +630,13 @@ begin
     end if;
   end if;
   if outcome = 'created' and p_idempotency_key is not null then
-    update users.idempotency set user_id = v_account.id, credential_id = v_credential_id
+    update users.idempotency set user_id = v_user_id, credential_id = v_credential_id
     where application_id = p_application_id and key = p_idempotency_key;
   end if;
 
-  if v_account.email is null then -- it was there before
-    select * into v_account from users.account where id = v_account.id;
-  end if;
-  account := (select row_to_json(shown) from (select v_account.id, v_account.fname, v_account.lname, v_account.email,
-    v_account.locale, v_account.currency, v_account.company_name, v_account.external_id) as shown);
-  labels := v_account.labels;
+  account := (select row_to_json(shown) from (
+    select id, fname, lname, email, locale, currency, company_name, external_id from users.account where id = v_user_id) as shown);
+  labels := (select a.labels from users.account as a where id = v_user_id);
   return next;
 end
 $$;
@@ -658,54 +686,9 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
   set lock_timeout = '100ms' -- whoever waits for another transaction goes alone
 as $$
 begin
-  return query
-  with asked as (
-    select r.*, nextval('users.account_id_seq') as id, -- by which what is stored is told apart
-      coalesce(r.fields ->> 'email', users.generated_email(r.fields ->> 'provider_username', r.host_name)) as email,
-      users.new_labels(r.fields, r.request) as labels
-    from unnest(p_application_ids, p_fields, p_requests, p_default_currencies, p_default_locales, p_host_names,
-        p_usernames, p_secret_digests, p_tokens, p_clients)
-      with ordinality as r (application_id, fields, request, default_currency, default_locale, host_name,
-        username, secret_digest, token, client, number)
-    where (r.token is null
-        or exists (select from users_api.token where digest = r.token and application_id = r.application_id))
-      and (r.client is null or users.is_live(null, null, null, r.client))
-      and (not r.fields ? 'country' or exists (select from users.country where code = r.fields ->> 'country'))
-      and (not r.fields ? 'currency' or exists (select from users.currency where code = r.fields ->> 'currency'))
-  ), made as (
-    insert into users.account as a (
-      id, application_id, fname, lname, email, locale, city, state, zip, c_sftp_pass,
-      country, address1, address2, company_name, phone, currency, labels
-    )
-    select c.id, c.application_id, c.fields ->> 'fname', c.fields ->> 'lname', c.email,
-      case when users.is_known_locale(c.fields ->> 'locale') then c.fields ->> 'locale' else c.default_locale end,
-      c.fields ->> 'city', c.fields ->> 'state', c.fields ->> 'zip', coalesce((c.fields -> 'c_sftp_pass')::boolean, false),
-      coalesce(c.fields ->> 'country', 'US'), c.fields ->> 'address1', c.fields ->> 'address2',
-      c.fields ->> 'company_name', c.fields ->> 'phone', coalesce(c.fields ->> 'currency', c.default_currency), c.labels
-    from asked as c
-    where octet_length(c.labels::text) <= 16384
-    order by lower(c.email collate "C") -- in one order for all, lest two wait for each other
-    on conflict (lower(email collate "C")) do nothing
-    returning a.*
-  ), paired as (
-    insert into users.provider_account (application_id, provider, provider_server, provider_username, user_id)
-    select c.application_id, c.fields ->> 'provider', c.fields ->> 'provider_server', c.fields ->> 'provider_username', c.id
-    from asked as c
-    join made using (id)
-    order by 1, 2, 3, 4 -- which is after all accounts, and in one order, too
-    on conflict do nothing
-  ), let_in as (
-    insert into users.credential (user_id, username, secret_digest)
-    select c.id, c.username, c.secret_digest
-    from asked as c
-    join made using (id)
-  )
-  select c.number,
-    (select row_to_json(shown) from (select made.id, made.fname, made.lname, made.email, made.locale, made.currency,
-      made.company_name, made.external_id) as shown),
-    made.labels
-  from asked as c
-  join made using (id);
+  return query select stored.number, stored.account, stored.labels
+  from users.store_accounts(p_application_ids, p_fields, p_requests, p_default_currencies, p_default_locales,
+    p_host_names, p_usernames, p_secret_digests, p_tokens, p_clients) as stored;
 end
 $$;
 comment on function users_api.register_accounts is

@@ -144,13 +144,15 @@ subtest 'an update beside a first try that has locked the account' => sub {
     is city(), 'Tiel', '... once';
 };
 
-subtest 'a trigger that keeps an account from being changed' => sub {
+subtest 'a trigger that keeps an account from being changed or made' => sub {
     $server->sql(<<~'SQL');
         create function users.keep() returns trigger language plpgsql as 'begin return null; end';
-        create trigger keep before update on users.account for each row execute function users.keep()
+        create trigger keep before insert or update on users.account for each row execute function users.keep()
         SQL
     eval { $server->sql(update(nonce(), 'Ede')) };
     like $@, qr/something keeps the account 1 from being changed/, 'is told of';
+    eval { $server->sql(registration('kept')) };
+    like $@, qr/something keeps an account from being made/, '... in either case';
     $server->sql('drop function users.keep cascade');
 };
 
