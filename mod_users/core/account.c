@@ -81,6 +81,14 @@ bool users_account_is_code(const char *name, const char *text)
            users_code_normalize(&fields[place], text, code) && strcmp(text, code) == 0;
 }
 
+bool users_account_is_owners(const char *name)
+{
+    size_t place = place_of(name);
+
+    return place < FIELD_COUNT && fields[place].update != UNKNOWN &&
+           fields[place].update != READ_ONLY;
+}
+
 /* What is being read, and into what. */
 typedef struct {
     json_t *body;

@@ -42,6 +42,9 @@ json_t *users_account_read(json_t *body, users_account_purpose purpose, bool str
  */
 bool users_account_is_code(const char *name, const char *text);
 
+/* May the owner of an account change this field? */
+bool users_account_is_owners(const char *name);
+
 /*
  * Has the body (users_request_parse's) a member that the database reads from there? Else the fields
  * of users_account_read() are all that it needs.

@@ -898,8 +898,19 @@ static void codes_of_directives_have_their_form(void **state)
     assert_false(users_account_is_code("nothing", "EUR"));
 }
 
+static void tells_the_owners_fields(void **state)
+{
+    (void)state;
+    assert_true(users_account_is_owners("fname"));
+    assert_true(users_account_is_owners("merge_labels"));
+    assert_false(users_account_is_owners("vat"));
+    assert_false(users_account_is_owners("provider"));
+    assert_false(users_account_is_owners("nothing"));
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(codes_of_directives_have_their_form),
+    cmocka_unit_test(tells_the_owners_fields),
     cmocka_unit_test(names_are_trimmed_and_never_blank),
     cmocka_unit_test(what_shows_nothing_is_blank),
     cmocka_unit_test(texts_have_no_control_characters),
