@@ -3,6 +3,7 @@
 #define USERS_ARGUMENTS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef enum {
     USERS_ARG_NONE, /* ends a list of them */
@@ -30,7 +31,10 @@ typedef enum {
     USERS_ARG_COUNT
 } users_argument;
 
-#define USERS_BIT(argument) (1u << (argument))
+/* A set of them. */
+typedef uint64_t users_argument_set;
+
+#define USERS_BIT(argument) (UINT64_C(1) << (argument))
 #define USERS_ARGS_OF_ALL                                                                          \
     (USERS_BIT(USERS_ARG_DB) | USERS_BIT(USERS_ARG_JSON) | USERS_BIT(USERS_ARG_HELP) |             \
      USERS_BIT(USERS_ARG_VERSION))

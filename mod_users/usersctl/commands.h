@@ -16,8 +16,8 @@ typedef struct {
     const char *noun;
     const char *verb;       /* NULL: none */
     users_argument operand; /* NONE: none */
-    unsigned required;      /* options, as bits */
-    unsigned optional;
+    users_argument_set required;
+    users_argument_set optional;
     bool needs_one; /* of the optional ones, lest it does too much */
     const char *summary;
 

@@ -159,9 +159,9 @@ static users_exit read_words(users_invocation *invocation, char **words, int cou
 static users_exit check_presence(const users_invocation *invocation)
 {
     const users_command *command = invocation->command;
-    unsigned known = USERS_ARGS_OF_ALL | command->required | command->optional |
-                     (command->operand ? USERS_BIT(command->operand) : 0);
-    unsigned all_given = 0;
+    users_argument_set known = USERS_ARGS_OF_ALL | command->required | command->optional |
+                               (command->operand ? USERS_BIT(command->operand) : 0);
+    users_argument_set all_given = 0;
 
     for (users_argument argument = 0; argument < USERS_ARG_COUNT; argument++) {
         const char *option = users_arguments[argument].option;
