@@ -4,7 +4,8 @@
 -- superuser, and are granted to nobody. They get secrets as digests only. What they refuse is an
 -- exception of class 22 or 23, or P0002 for what isn't there, and has changed nothing.
 --
--- In a list p_limit is how many rows at most. USER is an id or an e-mail address.
+-- In a list p_limit is how many rows at most. USER is what users_admin.user_names (accounts.sql) reads: an id, an
+-- e-mail address or another name of an account.
 
 create schema if not exists users_admin;
 comment on schema users_admin is 'What an administrator does to the accounts, by usersctl.';
@@ -30,24 +31,22 @@ create or replace function users_admin.user_id(p_user text) returns bigint
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_id bigint;
+  v_found record;
 begin
-  if p_user ~ '^[0-9]{1,18}$' then
-    v_id := (select id from users.account where id = p_user::bigint);
-  else
-    v_id := (select id from users.account where lower(email collate "C") = lower(p_user collate "C"));
-    if v_id is null then -- a terminal may send decomposed characters; the API stores composed ones
-      v_id := (select id from users.account where lower(email collate "C") = lower(normalize(p_user) collate "C"));
-    end if;
+  if p_user is null then
+    return null;
   end if;
-  if v_id is null and p_user is not null then
+  v_found := users_admin.find_user(users_admin.user_names(p_user));
+  if v_found.fault is not null then
+    raise invalid_parameter_value using message = format('%s: %s', p_user, v_found.fault);
+  elsif v_found.user_id is null then
     raise no_data_found using message = format('there is no user %s', p_user);
   end if;
-  return v_id;
+  return v_found.user_id;
 end
 $$;
 comment on function users_admin.user_id is
-  'The id of an account by itself or by its e-mail address; null for null. Refuses one that there is not.';
+  'The id of an account by one of its names; null for null. Refuses one that there is not, and one that is several.';
 
 create or replace function users_admin.scopes(p_scopes text) returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp

@@ -37,6 +37,9 @@ analyze users.country, users.currency, users.language, users.script, users.area,
   users.account_group, users.group_quota;
 \ir contract.sql
 \ir admin.sql
+\ir accounts.sql
+\ir plans.sql
+\ir usage.sql
 \ir role.sql
 
 commit;

@@ -72,7 +72,8 @@ users_exit users_action_change(users_invocation *invocation)
     PGresult *result;
     users_exit status;
 
-    if (invocation->values[USERS_ARG_HASH]) { /* which can be guessed at, unlike a digest */
+    /* a hash can be guessed at, unlike a digest; fields are personal data */
+    if (invocation->values[USERS_ARG_HASH] || invocation->values[USERS_ARG_FIELDS]) {
         users_database_hide_parameters(invocation->db);
     }
     status = users_database_run(invocation->db, "begin");

@@ -11,7 +11,8 @@
 #define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 #define TEXT_MAX   255 /* octets */
-#define SECRET_MIN 20  /* characters: SHA-256 alone protects nothing that can be guessed */
+#define USER_MAX   4096
+#define SECRET_MIN 20 /* characters: SHA-256 alone protects nothing that can be guessed */
 #define YEAR       APR_INT64_C(31536000) /* seconds */
 
 static bool has_length(const char *text, size_t min, size_t max)
@@ -81,6 +82,37 @@ static bool is_count(const char *text)
            strtol(text, NULL, 10) <= 1000000;
 }
 
+static bool is_id(const char *text)
+{
+    return has_length(text, 1, 18) && holds_only(text, DIGITS);
+}
+
+static bool is_country(const char *text)
+{
+    return has_length(text, 2, 2) && holds_only(text, LETTERS);
+}
+
+/* Which days a month has the database knows. */
+static bool is_date(const char *text)
+{
+    static const char form[] = "0000-00-00";
+
+    for (size_t i = 0; i < sizeof(form); i++) {
+        if (form[i] == '0' ? !text[i] || !strchr(DIGITS, text[i]) : text[i] != form[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The longest names an account, its provider's server and user, and an application. */
+static bool is_user(const char *text)
+{
+    users_span span = users_span_of(text);
+
+    return has_length(text, 1, USER_MAX) && !users_has_control(span) && !users_is_blank(span);
+}
+
 static bool is_handle(const char *text)
 {
     return strcmp(text, "-") == 0 ||
@@ -112,6 +144,7 @@ bool users_argument_is_hash(const char *text)
 #define CLIENT_ID_WANTED "1 to 255 characters of printable ASCII without spaces"
 #define SCOPES_WANTED    "words of printable ASCII with spaces between them"
 #define DURATION_WANTED  "a number and one of s, m, h, d, w, y, such as 30d, and at most 100y"
+#define NAME_WANTED      "1 to 255 octets on one line, not blank"
 #define COUNT_WANTED     "a number from 1 to 1000000"
 
 const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
@@ -124,7 +157,7 @@ const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
 
     [USERS_ARG_APPLICATION] = {.option = "application",
                                .operand = "CLIENT_ID",
-                               .help = "the tokens' application",
+                               .help = "the tokens' application, or that of the accounts",
                                .accepts = is_client_id,
                                .wanted = CLIENT_ID_WANTED},
     [USERS_ARG_CLIENT_ID] = {.option = "client-id",
@@ -144,9 +177,11 @@ const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
                                   .wanted = SCOPES_WANTED},
     [USERS_ARG_USER] = {.option = "user",
                         .operand = "USER",
-                        .help = "whose: an id or an e-mail address",
-                        .accepts = is_name,
-                        .wanted = "an id or an e-mail address"},
+                        .help = "whose: an id, an e-mail address, or external_id=ID or "
+                                "provider_server=SERVER,provider_username=NAME, both with "
+                                "application=CLIENT_ID where one of several is meant",
+                        .accepts = is_user,
+                        .wanted = "1 to 4096 octets on one line, not blank"},
     [USERS_ARG_USERNAME] = {.option = "username",
                             .operand = "USERNAME",
                             .help = "in place of a generated one",
@@ -187,10 +222,42 @@ const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
                        .operand = "DIR",
                        .help = "where the SQL of this version lies",
                        .initial = USERS_SQL_DIR},
+    [USERS_ARG_PLAN] = {.option = "plan",
+                        .operand = "PLAN",
+                        .help = "by id or name",
+                        .accepts = is_name,
+                        .wanted = NAME_WANTED},
+    [USERS_ARG_GROUP] = {.option = "group",
+                         .operand = "GROUP",
+                         .help = "by id or name",
+                         .accepts = is_name,
+                         .wanted = NAME_WANTED},
+    [USERS_ARG_COUNTRY] = {.option = "country",
+                           .operand = "COUNTRY",
+                           .help = "where the accounts are",
+                           .accepts = is_country,
+                           .wanted = "two letters (ISO 3166-1)"},
+    [USERS_ARG_DOMAIN] = {.option = "domain",
+                          .operand = "DOMAIN",
+                          .help = "of the e-mail addresses",
+                          .accepts = is_name,
+                          .wanted = NAME_WANTED},
+    [USERS_ARG_CREATED_SINCE] = {.option = "created-since",
+                                 .operand = "DATE",
+                                 .help = "made on that day (UTC) or later",
+                                 .accepts = is_date,
+                                 .wanted = "a date such as 2026-01-31"},
+    [USERS_ARG_SUSPENDED] = {.option = "suspended", .help = "only accounts that are suspended"},
+    [USERS_ARG_NEWEST] = {.option = "newest", .help = "begin with the last"},
+    [USERS_ARG_AFTER] = {.option = "after",
+                         .operand = "ID",
+                         .help = "go on behind this account",
+                         .accepts = is_id,
+                         .wanted = "the id of an account"},
+    [USERS_ARG_YES] = {.option = "yes", .help = "do it, and do not only say what it would be"},
     [USERS_ARG_HANDLE] = {.operand = "HANDLE",
                           .accepts = is_handle,
                           .wanted = "8 to 64 hexadecimal digits of the token's digest, or -"},
-    [USERS_ARG_NAME] = {.operand = "NAME",
-                        .accepts = is_name,
-                        .wanted = "1 to 255 octets on one line, not blank"},
+    [USERS_ARG_NAME] = {.operand = "NAME", .accepts = is_name, .wanted = NAME_WANTED},
+    [USERS_ARG_KIND] = {.operand = "KIND", .accepts = is_name, .wanted = NAME_WANTED},
 };

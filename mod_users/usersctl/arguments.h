@@ -25,9 +25,21 @@ typedef enum {
     USERS_ARG_BATCH,
     USERS_ARG_LIMIT,
     USERS_ARG_SQL,
+    USERS_ARG_PLAN,
+    USERS_ARG_GROUP,
+    USERS_ARG_COUNTRY,
+    USERS_ARG_DOMAIN,
+    USERS_ARG_CREATED_SINCE,
+    USERS_ARG_SUSPENDED,
+    USERS_ARG_NEWEST,
+    USERS_ARG_AFTER,
+    USERS_ARG_YES,
     USERS_ARG_HANDLE,
     USERS_ARG_NAME,
+    USERS_ARG_KIND,
     USERS_ARG_DIGEST, /* of a secret; made, never given */
+    USERS_ARG_FIELDS, /* the words FIELD=VALUE, as an object in JSON */
+    USERS_ARG_LABELS, /* of those words, in JSON */
     USERS_ARG_COUNT
 } users_argument;
 

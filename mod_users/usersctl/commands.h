@@ -6,6 +6,7 @@
 #include "usersctl/output.h"
 
 #include <apr_pools.h>
+#include <jansson.h>
 #include <libpq-fe.h>
 
 #define USERS_PARAMETERS_MAX 6
@@ -14,13 +15,15 @@ typedef struct users_invocation users_invocation;
 
 typedef struct {
     const char *noun;
-    const char *verb;       /* NULL: none */
-    users_argument operand; /* NONE: none */
-    users_argument_set required;
+    const char *verb;            /* NULL: none */
+    users_argument operand;      /* NONE: none */
+    const char *fields;          /* what stands for the words FIELD=VALUE; NULL: it takes none */
+    users_argument_set required; /* options */
     users_argument_set optional;
     bool needs_one; /* of the optional ones, lest it does too much */
     const char *summary;
 
+    users_exit (*prepare)(users_invocation *); /* before there is a database; NULL: nothing */
     users_exit (*run)(users_invocation *);
     const char *function; /* of users_admin */
     users_argument parameters[USERS_PARAMETERS_MAX + 1];
@@ -37,6 +40,7 @@ struct users_invocation {
     apr_pool_t *pool;
     const users_command *command;
     const char *values[USERS_ARG_COUNT]; /* NULL: not given; "" for an option without a value */
+    json_t *fields;                      /* texts by name; NULL: none; freed with pool */
     const char *secret;                  /* to be told; NULL: none */
     PGconn *db;
 };

@@ -18,11 +18,12 @@
 #define MAX_FILE_SIZE 16777216   /* octets */
 #define COUNT(array)  (sizeof(array) / sizeof(*(array)))
 
-static const char *const install_files[] = {"document.sql",  "tables.sql",   "views.sql",
-                                            "reference.sql", "contract.sql", "admin.sql",
-                                            ROLE_FILE};
+static const char *const install_files[] = {
+    "document.sql", "tables.sql",   "views.sql", "reference.sql", "contract.sql",
+    "admin.sql",    "accounts.sql", "plans.sql", "usage.sql",     ROLE_FILE};
 static const char *const repeated_files[] = {"document.sql", "reference.sql", "contract.sql",
-                                             "admin.sql", ROLE_FILE};
+                                             "admin.sql",    "accounts.sql",  "plans.sql",
+                                             "usage.sql",    ROLE_FILE};
 
 static users_exit complain(const char *path, apr_status_t status)
 {

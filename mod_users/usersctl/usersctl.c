@@ -3,6 +3,7 @@
 #include "usersctl/arguments.h"
 #include "usersctl/commands.h"
 #include "usersctl/database.h"
+#include "usersctl/fields.h"
 #include "usersctl/secrets.h"
 
 #include <apr_general.h>
@@ -31,6 +32,9 @@ static void print_command(const users_command *command)
     printf("  %s%s%s", command->noun, command->verb ? " " : "", command->verb ? command->verb : "");
     if (command->operand != USERS_ARG_NONE) {
         printf(" %s", users_arguments[command->operand].operand);
+    }
+    if (command->fields) {
+        printf(" %s...", command->fields);
     }
     for (users_argument argument = 0; argument < USERS_ARG_COUNT; argument++) {
         if (command->required & USERS_BIT(argument)) {
@@ -113,7 +117,7 @@ static const users_command *find_command(char **words, int count)
             (command->verb && strcmp(words[1], command->verb) != 0)) {
             continue;
         }
-        if ((count > length) == (command->operand != USERS_ARG_NONE)) {
+        if ((count > length) == (command->operand != USERS_ARG_NONE || command->fields)) {
             return command;
         }
         named = command;
@@ -121,7 +125,23 @@ static const users_command *find_command(char **words, int count)
     return named;
 }
 
-/* The command and its operand. */
+/* The words behind a command and its operand, of which count are left. */
+static users_exit read_rest(users_invocation *invocation, char **words, int count)
+{
+    const users_command *command = invocation->command;
+
+    if (command->fields && count == 0) {
+        return users_output_complain(USERS_EXIT_USAGE, "%s %s needs %s", command->noun,
+                                     command->verb, command->fields);
+    }
+    if (command->fields) {
+        return users_fields_read(invocation, words, count);
+    }
+    return count > 0 ? users_output_complain(USERS_EXIT_USAGE, "%s is too much", words[0])
+                     : USERS_EXIT_DONE;
+}
+
+/* The command, its operand and its fields. */
 static users_exit read_words(users_invocation *invocation, char **words, int count)
 {
     const users_command *command = find_command(words, count);
@@ -137,9 +157,6 @@ static users_exit read_words(users_invocation *invocation, char **words, int cou
     }
     length = command->verb ? 2 : 1;
     operands = command->operand != USERS_ARG_NONE;
-    if (count > length + operands) {
-        return users_output_complain(USERS_EXIT_USAGE, "%s is too much", words[length + operands]);
-    }
     if (count < length + operands) {
         return users_output_complain(USERS_EXIT_USAGE, "%s %s needs a %s", words[0], words[1],
                                      users_arguments[command->operand].operand);
@@ -152,7 +169,7 @@ static users_exit read_words(users_invocation *invocation, char **words, int cou
         invocation->values[command->operand] = words[length];
     }
     invocation->command = command;
-    return USERS_EXIT_DONE;
+    return read_rest(invocation, words + length + operands, count - length - operands);
 }
 
 /* Are the arguments there that the command wants, and none that it doesn't? */
@@ -160,7 +177,8 @@ static users_exit check_presence(const users_invocation *invocation)
 {
     const users_command *command = invocation->command;
     users_argument_set known = USERS_ARGS_OF_ALL | command->required | command->optional |
-                               (command->operand ? USERS_BIT(command->operand) : 0);
+                               (command->operand ? USERS_BIT(command->operand) : 0) |
+                               (command->fields ? USERS_BIT(USERS_ARG_FIELDS) : 0);
     users_argument_set all_given = 0;
 
     for (users_argument argument = 0; argument < USERS_ARG_COUNT; argument++) {
@@ -212,6 +230,9 @@ static users_exit run(users_invocation *invocation)
     }
     if (status == USERS_EXIT_DONE) {
         status = users_secrets_prepare(invocation);
+    }
+    if (status == USERS_EXIT_DONE && invocation->command->prepare) {
+        status = invocation->command->prepare(invocation);
     }
     if (status == USERS_EXIT_DONE) {
         status = users_database_connect(&invocation->db, invocation->values[USERS_ARG_DB]);

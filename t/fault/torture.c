@@ -220,6 +220,8 @@ static json_t *fail_to_load(json_error_t *error)
          (lose(pg), count_live(RESULT, 1), \
           real_PQexecParams(pg, sql, count, types, values, lengths, formats, format)), \
          RESULT, result != NULL) \
+    call(int, PQsetvalue, (PGresult *rows, int row, int column, char *value, int length), \
+         (rows, row, column, value, length), 0, NOTHING, 0) \
     /* jansson */ \
     call(json_t *, json_array, (void), (), NULL, NOTHING, 0) \
     call(json_t *, json_object, (void), (), NULL, NOTHING, 0) \

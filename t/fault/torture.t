@@ -414,9 +414,10 @@ is join(' ', $torture->strangers), '', 'every function that the module calls is 
 # along in the moment in which his time ended (t/unit/batch_test.c);
 # apr_thread_cond_timedwait: in the queue for a connection (overload.t); pthread_create and
 # sched_setscheduler: for a child's first hash (t/unit/workers_test.c); open:
-# where a descriptor of usersctl is closed (t/api/usersctl.t); apr_proc_mutex_timedlock: where all
+# where a descriptor of usersctl is closed (t/api/usersctl.t); PQsetvalue: in a list that is read in stretches
+# (t/api/administer.t); apr_proc_mutex_timedlock: where all
 # lanes are taken (t/unit/lanes_test.c).
-my @elsewhere = qw(PQconninfoParse PQconnectdbParams PQexec PQexecParams PQgetCancel PQconninfo
+my @elsewhere = qw(PQconninfoParse PQconnectdbParams PQexec PQexecParams PQgetCancel PQconninfo PQsetvalue
     ap_global_mutex_create ap_mpm_query ap_mutex_register apr_dir_open apr_dir_read apr_file_info_get
     apr_file_open apr_file_pipe_timeout_set apr_file_read apr_file_read_full apr_global_mutex_child_init
     apr_initialize apr_pool_create_ex apr_pool_create_unmanaged_ex apr_proc_create

@@ -1,0 +1,129 @@
+-- Usage: how many of what an account has, and what it has accrued. What admin.sql says of its functions
+-- holds here.
+--
+-- Values are absolute: to store the same twice is to store it once. A change of usage leaves
+-- updated_at, which tells when the owner's data changed; an account's entity tag changes with what GET shows.
+
+create or replace function users_admin.is_count(p_text text) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return coalesce(p_text, '') ~ '^[0-9]{1,19}$' and p_text::numeric <= 9223372036854775807;
+end
+$$;
+comment on function users_admin.is_count is 'Is it a whole number that fits into a bigint, and no less than 0?';
+
+create or replace function users_admin.count_wanted() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select 'must be a whole number from 0 to 9223372036854775807'
+$$;
+comment on function users_admin.count_wanted is 'What is_count wants, behind the name of a field.';
+
+create or replace function users_admin.is_amount(p_text text) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return coalesce(p_text, '') ~ '^-?[0-9]+([.][0-9]+)?$' and char_length(translate(p_text, '-.', '')) <= 38;
+end
+$$;
+comment on function users_admin.is_amount is 'Is it a decimal number that everybody can read: without an exponent, of 38 digits at most?';
+
+create or replace function users_admin.amount_wanted() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select 'must be a decimal number of at most 38 digits'
+$$;
+comment on function users_admin.amount_wanted is 'What is_amount wants, behind the name of a field.';
+
+create or replace function users_admin.usage_counters() returns text[]
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select unnest('{projects,containers,container_services,container_images,container_registries,dns_zones}'::text[])
+    union select coalesce(counter, kind) from users.group_quota)
+$$;
+comment on function users_admin.usage_counters is
+  'The counters that GET can show: those of "services", and those that quotas name.';
+
+create or replace function users_admin.judge_usage(
+  p_values jsonb, p_counters text[], out usage jsonb, out unprocessed_usage numeric, out fault text)
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_name text;
+  v_value text;
+begin
+  usage := '{}';
+  for v_name, v_value in select key, value #>> '{}' from jsonb_each(p_values) loop
+    if coalesce(v_value, '') = '' then -- an empty cell
+      continue;
+    elsif v_name = 'unprocessed_usage' then
+      if users_admin.is_amount(v_value) then
+        unprocessed_usage := v_value::numeric;
+      else
+        fault := concat_ws('; ', fault, v_name || ' ' || users_admin.amount_wanted());
+      end if;
+    elsif v_name <> all (p_counters) then
+      fault := concat_ws('; ', fault, format('%s is no counter: they are %s and unprocessed_usage', v_name,
+        (select string_agg(counter, ', ' order by counter) from unnest(p_counters) as counter)));
+    elsif users_admin.is_count(v_value) then
+      usage := usage || jsonb_build_object(v_name, v_value::bigint);
+    else
+      fault := concat_ws('; ', fault, v_name || ' ' || users_admin.count_wanted());
+    end if;
+  end loop;
+  if fault is null and usage = '{}' and unprocessed_usage is null then
+    fault := 'there is no value';
+  end if;
+end
+$$;
+comment on function users_admin.judge_usage is
+  'What the members of an object set: counters, and unprocessed_usage. Numbers may be texts; null and empty are none. '
+  'p_counters: users_admin.usage_counters(). fault: what is wrong, else null.';
+
+create or replace function users_admin.store_usage(p_user_ids bigint[], p_usage jsonb[], p_unprocessed_usage numeric[])
+returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_changed bigint;
+begin
+  update users.account as a set
+    usage = a.usage || c.usage,
+    unprocessed_usage = coalesce(c.unprocessed_usage, a.unprocessed_usage)
+  from unnest(p_user_ids, p_usage, p_unprocessed_usage) as c (user_id, usage, unprocessed_usage)
+  where a.id = c.user_id
+    and (not a.usage @> c.usage or a.unprocessed_usage::text <> c.unprocessed_usage::text);
+  get diagnostics v_changed = row_count;
+  return v_changed;
+end
+$$;
+comment on function users_admin.store_usage is
+  'Set usage of accounts, whose rows the caller has locked in the order of their ids. Returns how many have changed: '
+  'unprocessed_usage changes with its digits, too.';
+
+create or replace function users_admin.set_usage(p_user text, p_values jsonb)
+returns table (id bigint, email text, usage jsonb, unprocessed_usage numeric, outcome text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id constant bigint := users_admin.user_id(p_user);
+  v_judged record;
+begin
+  v_judged := users_admin.judge_usage(p_values, users_admin.usage_counters());
+  if v_judged.fault is not null then
+    raise invalid_parameter_value using message = v_judged.fault;
+  end if;
+  perform from users.account where account.id = v_id for no key update;
+  outcome := case users_admin.store_usage(array[v_id], array[v_judged.usage], array[v_judged.unprocessed_usage])
+    when 0 then 'unchanged' else 'changed' end;
+  select account.id, account.email, account.usage, account.unprocessed_usage into id, email, usage, unprocessed_usage
+  from users.account where account.id = v_id;
+  return next;
+end
+$$;
+comment on function users_admin.set_usage is
+  'Set usage of an account. p_values: as of users_admin.judge_usage. outcome: changed, or unchanged where it was so already.';
+
+revoke execute on all functions in schema users_admin from public;
