@@ -82,6 +82,32 @@ comment on function users_admin.judge_usage is
   'What the members of an object set: counters, and unprocessed_usage. Numbers may be texts; null and empty are none. '
   'p_counters: users_admin.usage_counters(). fault: what is wrong, else null.';
 
+create or replace function users_admin.judge_usage_line(
+  p_line jsonb, p_counters text[],
+  out user_id bigint, out usage jsonb, out unprocessed_usage numeric, out fault text)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_found record;
+  v_judged record;
+begin
+  if coalesce(jsonb_typeof(p_line), '') <> 'object' then
+    fault := 'it must be an object in JSON';
+    return;
+  end if;
+  v_found := users_admin.find_user(p_line);
+  v_judged := users_admin.judge_usage(
+    p_line - '{id,email,external_id,application,provider,provider_server,provider_username}'::text[], p_counters);
+  user_id := v_found.user_id;
+  usage := v_judged.usage;
+  unprocessed_usage := v_judged.unprocessed_usage;
+  fault := nullif(concat_ws('; ',
+    case when v_found.user_id is null then coalesce(v_found.fault, 'there is no such user') end, v_judged.fault), '');
+end
+$$;
+comment on function users_admin.judge_usage_line is
+  'What an object names, as of users_admin.find_user, and what it sets, as of users_admin.judge_usage.';
+
 create or replace function users_admin.store_usage(p_user_ids bigint[], p_usage jsonb[], p_unprocessed_usage numeric[])
 returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -125,5 +151,97 @@ end
 $$;
 comment on function users_admin.set_usage is
   'Set usage of an account. p_values: as of users_admin.judge_usage. outcome: changed, or unchanged where it was so already.';
+
+-- An import
+--
+-- Its lines go into a temporary table, are judged as a whole, and then stored batch by batch. Nobody waits for
+-- it longer than a batch takes, and it waits for nobody: accounts that are locked are left for later.
+
+create or replace function users_admin.begin_usage_import() returns table (counter text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  create temporary table pg_temp.usage_line (line bigint, input jsonb, fault text);
+  create temporary table pg_temp.usage_judged (
+    line bigint, user_id bigint, usage jsonb, unprocessed_usage numeric, fault text);
+  return query select unnest(users_admin.usage_counters());
+end
+$$;
+comment on function users_admin.begin_usage_import is
+  'Make the temporary tables of an import. Its lines are then copied into usage_line: input, or a fault.';
+
+create or replace function users_admin.judge_usage_import(p_limit integer)
+returns table (line bigint, fault text, faults bigint, lines bigint)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_counters constant text[] := users_admin.usage_counters();
+begin
+  insert into pg_temp.usage_judged (line, user_id, usage, unprocessed_usage, fault)
+  select given.line, judged.user_id, judged.usage, judged.unprocessed_usage, coalesce(given.fault, judged.fault)
+  from pg_temp.usage_line as given
+  left join lateral users_admin.judge_usage_line(given.input, v_counters) as judged on given.fault is null;
+  lines := (select count(*) from pg_temp.usage_line);
+  truncate pg_temp.usage_line;
+
+  update pg_temp.usage_judged as later set
+    fault = format('it is about the account %s, as line %s is', later.user_id, earlier.line)
+  from (
+    select judged.user_id, min(judged.line) as line from pg_temp.usage_judged as judged
+    where judged.user_id is not null and judged.fault is null
+    group by judged.user_id having count(*) > 1
+  ) as earlier
+  where later.user_id = earlier.user_id and later.line > earlier.line and later.fault is null;
+
+  faults := (select count(*) from pg_temp.usage_judged as judged where judged.fault is not null);
+  if faults = 0 then
+    alter table pg_temp.usage_judged add primary key (user_id);
+    analyze pg_temp.usage_judged;
+    return next;
+  else
+    return query select judged.line, judged.fault, faults, lines from pg_temp.usage_judged as judged
+      where judged.fault is not null order by judged.line limit p_limit;
+  end if;
+end
+$$;
+comment on function users_admin.judge_usage_import is
+  'Judge the lines of an import. Returns a row for each of the first p_limit that are faulty, with how many there are, and '
+  'of how many; one row with 0 faults where all are good, and can be stored.';
+
+create or replace function users_admin.store_usage_import(p_after bigint, p_rows integer)
+returns table (last_id bigint, stored bigint, changed bigint)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_different bigint[];
+  v_locked bigint[];
+begin
+  last_id := (select max(ahead.user_id) from (
+    select judged.user_id from pg_temp.usage_judged as judged where judged.user_id > p_after
+    order by judged.user_id limit p_rows) as ahead);
+  -- What is there already is not locked: an import that is repeated writes nothing.
+  v_different := array(
+    select a.id from pg_temp.usage_judged as c join users.account as a on a.id = c.user_id
+    where c.user_id > p_after and c.user_id <= last_id
+      and (not a.usage @> c.usage or a.unprocessed_usage::text <> c.unprocessed_usage::text));
+  v_locked := array(
+    select account.id from users.account where account.id = any (v_different)
+    order by account.id for no key update skip locked);
+  changed := users_admin.store_usage(
+    array(select judged.user_id from pg_temp.usage_judged as judged where judged.user_id = any (v_locked) order by 1),
+    array(select judged.usage from pg_temp.usage_judged as judged where judged.user_id = any (v_locked)
+      order by judged.user_id),
+    array(select judged.unprocessed_usage from pg_temp.usage_judged as judged where judged.user_id = any (v_locked)
+      order by judged.user_id));
+  delete from pg_temp.usage_judged as judged
+  where judged.user_id > p_after and judged.user_id <= last_id
+    and (judged.user_id <> all (v_different) or judged.user_id = any (v_locked));
+  get diagnostics stored = row_count;
+  return next;
+end
+$$;
+comment on function users_admin.store_usage_import is
+  'Store the next p_rows lines of an import behind the account p_after. last_id: where to go on, null at the end; stored: '
+  'how many are done, of which changed have changed something. Those whose accounts are locked are left: begin again at 0.';
 
 revoke execute on all functions in schema users_admin from public;

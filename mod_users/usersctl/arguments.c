@@ -105,6 +105,11 @@ static bool is_date(const char *text)
     return true;
 }
 
+static bool is_format(const char *text)
+{
+    return strcmp(text, "csv") == 0 || strcmp(text, "ndjson") == 0;
+}
+
 /* The longest names an account, its provider's server and user, and an application. */
 static bool is_user(const char *text)
 {
@@ -255,6 +260,11 @@ const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
                          .accepts = is_id,
                          .wanted = "the id of an account"},
     [USERS_ARG_YES] = {.option = "yes", .help = "do it, and do not only say what it would be"},
+    [USERS_ARG_FORMAT] = {.option = "format",
+                          .operand = "FORMAT",
+                          .help = "csv or ndjson, where the first octet does not tell",
+                          .accepts = is_format,
+                          .wanted = "csv or ndjson"},
     [USERS_ARG_HANDLE] = {.operand = "HANDLE",
                           .accepts = is_handle,
                           .wanted = "8 to 64 hexadecimal digits of the token's digest, or -"},

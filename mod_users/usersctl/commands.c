@@ -5,6 +5,7 @@
 #include "usersctl/actions.h"
 #include "usersctl/migrate.h"
 #include "usersctl/purge.h"
+#include "usersctl/usage.h"
 
 #define FIELD "FIELD=VALUE"
 
@@ -268,6 +269,11 @@ const users_command users_commands[] = {
      .run = users_action_change,
      .function = "set_usage",
      .parameters = {USERS_ARG_USER, USERS_ARG_FIELDS}},
+    {.noun = "usage",
+     .verb = "import",
+     .optional = USERS_BIT(USERS_ARG_FORMAT),
+     .summary = "the same of many accounts, from CSV or NDJSON on standard input",
+     .run = users_usage_import},
     {.noun = "purge",
      .optional = USERS_BIT(USERS_ARG_OLDER_THAN) | USERS_BIT(USERS_ARG_BATCH),
      .summary = "delete dead tokens, and records of requests that nobody repeats any more",

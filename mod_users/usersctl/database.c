@@ -87,6 +87,14 @@ static bool is_refusal(const char *sqlstate)
            strcmp(sqlstate, "P0002") == 0;
 }
 
+static users_exit complain_of_connection(const PGconn *db)
+{
+    const char *message = PQerrorMessage(db);
+
+    return users_output_complain(USERS_EXIT_FAILED, "%s",
+                                 *message ? message : "the connection to the database failed");
+}
+
 static users_exit complain(const PGconn *db, const PGresult *result)
 {
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
@@ -96,7 +104,7 @@ static users_exit complain(const PGconn *db, const PGresult *result)
         return USERS_EXIT_FAILED; /* nobody needs to be told why */
     }
     if (!message || !sqlstate) { /* the connection is lost */
-        return users_output_complain(USERS_EXIT_FAILED, "%s", PQerrorMessage(db));
+        return complain_of_connection(db);
     }
     if (is_refusal(sqlstate)) {
         return users_output_complain(USERS_EXIT_REFUSED, "%s", message);
@@ -130,6 +138,48 @@ void users_database_hide_parameters(PGconn *db)
         PQclear(PQexec(db, "set log_parameter_max_length = 0; "
                            "set log_parameter_max_length_on_error = 0"));
     }
+}
+
+users_exit users_database_copy_begin(PGconn *db, const char *statement)
+{
+    PGresult *result = PQexec(db, statement);
+    users_exit status = USERS_EXIT_DONE;
+
+    if (PQresultStatus(result) != PGRES_COPY_IN) {
+        status = complain(db, result);
+    }
+    PQclear(result);
+    return status;
+}
+
+users_exit users_database_copy_put(PGconn *db, const char *text, size_t length)
+{
+    if (interrupted) {
+        return USERS_EXIT_FAILED;
+    }
+    if (PQputCopyData(db, text, (int)length) != 1) {
+        return complain_of_connection(db);
+    }
+    return USERS_EXIT_DONE;
+}
+
+users_exit users_database_copy_end(PGconn *db)
+{
+    users_exit status = USERS_EXIT_DONE;
+    PGresult *result;
+
+    if (PQputCopyEnd(db, NULL) != 1) {
+        return complain_of_connection(db);
+    }
+    result = PQgetResult(db);
+    if (PQresultStatus(result) != PGRES_COMMAND_OK) {
+        status = complain(db, result);
+    }
+    PQclear(result);
+    while ((result = PQgetResult(db)) != NULL) { /* there is no other, but that has to be read */
+        PQclear(result);
+    }
+    return status;
 }
 
 users_exit users_database_call(PGconn *db, const char *function, const char *const *parameters,

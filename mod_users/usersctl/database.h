@@ -6,6 +6,7 @@
 
 #include <libpq-fe.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /*
  * Connect. conninfo: a conninfo string, a URI or a database's name; NULL: what libpq's
@@ -23,6 +24,14 @@ users_exit users_database_run(PGconn *db, const char *statement);
 
 /* Keep parameters out of the server's log, whatever it logs. Only a superuser may say so. */
 void users_database_hide_parameters(PGconn *db);
+
+/*
+ * Copy rows from the client: begin, put each, in the text format of COPY, and end. All complain
+ * where they fail, but for a signal; then nothing is copied, and the copy has ended.
+ */
+users_exit users_database_copy_begin(PGconn *db, const char *statement);
+users_exit users_database_copy_put(PGconn *db, const char *text, size_t length);
+users_exit users_database_copy_end(PGconn *db);
 
 /*
  * Call a function of the schema users_admin. parameters: count of them as text, NULL for null;

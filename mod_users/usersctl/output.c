@@ -4,13 +4,16 @@
 
 #include <apr_errno.h>
 #include <apr_strings.h>
+#include <apr_time.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#define HANDLE_LENGTH 12 /* digits of a digest that a table shows: 48 bits tell tokens apart */
+#define PROGRESS_INTERVAL apr_time_from_msec(200)
+#define HANDLE_LENGTH     12 /* digits of a digest that a table shows: 48 bits tell tokens apart */
 
 /*
  * Can a character do more to a terminal than stand there? Control characters, and those that
@@ -77,6 +80,34 @@ static void write_json(users_span json)
     }
 }
 
+static bool progress_shown;
+
+static void clear_progress(void)
+{
+    if (progress_shown) {
+        (void)fputs("\r\033[K", stderr); /* to the end of the line: ECMA-48, EL */
+    }
+    progress_shown = false;
+}
+
+void users_output_progress(const char *format, ...)
+{
+    static apr_time_t next;
+    char line[128];
+    va_list arguments;
+
+    if (apr_time_now() < next || !isatty(STDERR_FILENO)) {
+        return;
+    }
+    next = apr_time_now() + PROGRESS_INTERVAL;
+    va_start(arguments, format);
+    apr_vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    clear_progress();
+    (void)fputs(line, stderr);
+    progress_shown = true;
+}
+
 users_exit users_output_complain(users_exit status, const char *format, ...)
 {
     char line[2048];
@@ -93,6 +124,7 @@ users_exit users_output_complain(users_exit status, const char *format, ...)
             *c = ' ';
         }
     }
+    clear_progress();
     (void)fputs("usersctl: ", stderr); /* where it fails nobody can be told */
     write_text(stderr, line);
     (void)fputc('\n', stderr);
@@ -199,6 +231,7 @@ void users_output_json(const PGresult *result, const char *name, const char *val
 
 users_exit users_output_finish(void)
 {
+    clear_progress();
     if (fflush(stdout) != 0 || ferror(stdout)) {
         char reason[128];
 

@@ -17,6 +17,12 @@ typedef enum {
 users_exit users_output_complain(users_exit status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/*
+ * Show on standard error, where that is a terminal, how far something is: on a line that the next
+ * one replaces, five times a second at most.
+ */
+void users_output_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* The first rows of a result, in aligned columns below their names. */
 void users_output_table(const PGresult *result, int rows);
 

@@ -60,7 +60,7 @@ subtest 'the manual page and --help tell the same' => sub {
     is $error,  '', '... without a complaint';
     my ($commands, $options) = $help =~ /^Commands:\n(.*)^Options:\n(.*)/ms;
     my @commands = $commands =~ /^  (\S.*)$/mg;
-    is scalar @commands, 36, 'it has the commands';
+    is scalar @commands, 37, 'it has the commands';
     like $manual, qr/^ +\Q$_\E$/m, "the page has '$_'" for @commands;
     my @known  = $manual =~ /^       ([a-z]+(?: [a-z]+)?(?: [A-Z_]+)?(?: [A-Z]+=VALUE\.\.\.)?(?: \[?--.*)?)$/mg;
     my %listed = map { $_ => 1 } @commands;

@@ -220,6 +220,10 @@ static json_t *fail_to_load(json_error_t *error)
          (lose(pg), count_live(RESULT, 1), \
           real_PQexecParams(pg, sql, count, types, values, lengths, formats, format)), \
          RESULT, result != NULL) \
+    call(int, PQputCopyData, (PGconn *pg, const char *text, int length), (pg, text, length), \
+         (lose(pg), -1), NOTHING, 0) \
+    call(int, PQputCopyEnd, (PGconn *pg, const char *error), (pg, error), (lose(pg), -1), \
+         NOTHING, 0) \
     call(int, PQsetvalue, (PGresult *rows, int row, int column, char *value, int length), \
          (rows, row, column, value, length), 0, NOTHING, 0) \
     /* jansson */ \
@@ -449,15 +453,15 @@ static const char *const harmless[] = {
     "fputc", "fputs", "fwrite", "fread", "putc", "puts", "putchar", "printf", "__printf_chk",
     "fprintf", "__fprintf_chk",
     /* the program's own */
-    "getopt_long", "sigaction", "sysconf", "apr_terminate", "__errno_location", "__cxa_*",
+    "isatty", "getopt_long", "sigaction", "sysconf", "apr_terminate", "__errno_location", "__cxa_*",
     "__gmon_start__", "__libc_start_main", "__stack_chk_fail", "_ITM_*", "__asan_*", "__ubsan_*",
     /* APR */
     "apr_array_*", "apr_atoi64", "apr_atomic_*", "apr_brigade_create", "apr_brigade_destroy",
     "apr_bucket_*", "apr_cpystrn", "apr_cstr_*", "apr_dir_close", "apr_escape_*", "apr_file_close",
     "apr_fnmatch", "apr_fnmatch_test", "apr_global_mutex_lockfile", "apr_hash_*", "apr_itoa",
     "apr_palloc*", "apr_pdecode_*", "apr_pencode_*", "apr_pescape_*", "apr_pmemdup",
-    "apr_pool_cleanup_*", "apr_pool_destroy", "apr_pool_userdata_*", "apr_proc_kill",
-    "apr_procattr_error_check_set", "apr_psprintf", "apr_pstr*", "apr_punescape_*",
+    "apr_pool_cleanup_*", "apr_pool_clear", "apr_pool_destroy", "apr_pool_userdata_*",
+    "apr_proc_kill", "apr_procattr_error_check_set", "apr_psprintf", "apr_pstr*", "apr_punescape_*",
     "apr_shm_baseaddr_get", "apr_sleep", "apr_snprintf", "apr_strerror", "apr_vsnprintf",
     "apr_siphash24", "apr_strtoi64", "apr_strtok", "apr_table_*", "apr_thread_cond_broadcast",
     "apr_thread_cond_signal", "apr_time_now", "apr_tokenize_to_argv", "apr_uid_*", "apr_uri_*",
