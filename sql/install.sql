@@ -41,5 +41,6 @@ analyze users.country, users.currency, users.language, users.script, users.area,
 \ir plans.sql
 \ir usage.sql
 \ir role.sql
+\ir panel.sql
 
 commit;

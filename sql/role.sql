@@ -102,7 +102,7 @@ begin
   select string_agg(distinct quote_ident(rolname), ', ') into v_others
   from pg_shdepend join pg_roles on pg_roles.oid = refobjid
   where refclassid = 'pg_authid'::regclass and dbid = v_database.oid
-    and rolname <> 'mod_users' and rolname !~ '^pg_' and not rolsuper;
+    and rolname not in ('mod_users', 'mod_users_panel') and rolname !~ '^pg_' and not rolsuper;
 
   if exists (
     select from aclexplode(coalesce(v_database.datacl, acldefault('d', v_database.datdba)))

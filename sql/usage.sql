@@ -1,5 +1,6 @@
--- Usage: how many of what an account has, and what it has accrued. What admin.sql says of its functions
--- holds here.
+-- Usage: how many of what an account has, and what it has accrued. usersctl usage and the panel
+-- (schema users_panel) write it by the same rules, which are here. What admin.sql says of its
+-- functions holds for those of users_admin.
 --
 -- Values are absolute: to store the same twice is to store it once. A change of usage leaves
 -- updated_at, which tells when the owner's data changed; an account's entity tag changes with what GET shows.
@@ -244,4 +245,50 @@ comment on function users_admin.store_usage_import is
   'Store the next p_rows lines of an import behind the account p_after. last_id: where to go on, null at the end; stored: '
   'how many are done, of which changed have changed something. Those whose accounts are locked are left: begin again at 0.';
 
-revoke execute on all functions in schema users_admin from public;
+-- The panel's own way
+
+create schema if not exists users_panel;
+comment on schema users_panel is 'How the panel writes usage (role mod_users_panel).';
+
+create or replace function users_panel.set_usage(p_lines jsonb) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+  set lock_timeout = '1s' -- of each row, while those before it are locked
+as $$
+declare
+  v_lines constant jsonb := case jsonb_typeof(p_lines) when 'array' then p_lines else jsonb_build_array(p_lines) end;
+  v_counters constant text[] := users_admin.usage_counters();
+  v_user_ids bigint[] := '{}';
+  v_usage jsonb[] := '{}';
+  v_unprocessed_usage numeric[] := '{}';
+  v_line jsonb;
+  v_number bigint;
+  v_judged record;
+begin
+  if jsonb_array_length(v_lines) > 1000 then
+    raise invalid_parameter_value using message = 'at most 1000 accounts at once';
+  end if;
+  for v_line, v_number in select line, number from jsonb_array_elements(v_lines) with ordinality as given (line, number) loop
+    v_judged := users_admin.judge_usage_line(v_line, v_counters);
+    if v_judged.fault is null and v_judged.user_id = any (v_user_ids) then
+      v_judged.fault := format('it is about the account %s, as element %s is', v_judged.user_id,
+        array_position(v_user_ids, v_judged.user_id));
+    end if;
+    if v_judged.fault is not null then
+      raise invalid_parameter_value using message = format('element %s: %s', v_number, v_judged.fault);
+    end if;
+    v_user_ids := array_append(v_user_ids, v_judged.user_id);
+    v_usage := array_append(v_usage, v_judged.usage);
+    v_unprocessed_usage := array_append(v_unprocessed_usage, v_judged.unprocessed_usage);
+  end loop;
+  perform from users.account where id = any (v_user_ids) order by id for no key update;
+  return users_admin.store_usage(v_user_ids, v_usage, v_unprocessed_usage);
+end
+$$;
+comment on function users_panel.set_usage is
+  'Set usage of an account, or of up to 1000, all or none: {"id": 17, "projects": 3, "unprocessed_usage": 12.50}, or a list of '
+  'such. An account is named by id; email; external_id; or provider_server and provider_username (provider: cpanel where it '
+  'is missing), the last two with application, a client_id, where more than one has them. Values are absolute, and what is '
+  'not named stays. Returns how many accounts have changed. Refuses (22023) what is faulty, with its number from 1 on; '
+  '55P03: somebody holds an account for longer than a second, so try again.';
+
+revoke execute on all functions in schema users_admin, users_panel from public;

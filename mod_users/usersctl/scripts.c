@@ -14,16 +14,21 @@
 #define MIGRATION     "[0-9][0-9][0-9]-*" SUFFIX
 #define OPENS_INDEX   "--! index " /* the first line of a file, see sql/migrations/README */
 #define OPENS_BATCHES "--! batches"
-#define ROLE_FILE     "role.sql" /* for which a superuser stays one */
-#define MAX_FILE_SIZE 16777216   /* octets */
+#define MAX_FILE_SIZE 16777216 /* octets */
 #define COUNT(array)  (sizeof(array) / sizeof(*(array)))
 
 static const char *const install_files[] = {
-    "document.sql", "tables.sql",   "views.sql", "reference.sql", "contract.sql",
-    "admin.sql",    "accounts.sql", "plans.sql", "usage.sql",     ROLE_FILE};
+    "document.sql", "tables.sql", "views.sql", "reference.sql", "contract.sql", "admin.sql",
+    "accounts.sql", "plans.sql",  "usage.sql", "role.sql",      "panel.sql"};
 static const char *const repeated_files[] = {"document.sql", "reference.sql", "contract.sql",
                                              "admin.sql",    "accounts.sql",  "plans.sql",
-                                             "usage.sql",    ROLE_FILE};
+                                             "usage.sql",    "role.sql",      "panel.sql"};
+
+/* For these a superuser stays one. */
+static bool is_of_roles(const char *name)
+{
+    return strcmp(name, "role.sql") == 0 || strcmp(name, "panel.sql") == 0;
+}
 
 static users_exit complain(const char *path, apr_status_t status)
 {
@@ -73,7 +78,7 @@ static users_exit add_file(apr_pool_t *pool, const char *directory, const char *
     users_exit status = read_file(pool, directory, name, &text);
 
     *script = (users_script){
-        .name = name, .text = text, .transaction = true, .owner = strcmp(name, ROLE_FILE) != 0};
+        .name = name, .text = text, .transaction = true, .owner = !is_of_roles(name)};
     return status;
 }
 

@@ -27,7 +27,7 @@ users_exit users_scripts_read_migrations(apr_pool_t *pool, const char *directory
                                          apr_array_header_t **scripts);
 
 /*
- * Read what every upgrade runs again: functions and reference data, then what concerns the role.
+ * Read what every upgrade runs again: functions and reference data, then what concerns the roles.
  * digest: SHA-256 of all of it, in hexadecimal.
  */
 users_exit users_scripts_read_repeated(apr_pool_t *pool, const char *directory,

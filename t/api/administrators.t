@@ -112,6 +112,8 @@ subtest 'what everybody may make the module may not' => sub {
     like $error, qr/ERROR/, 'who does not own the schema changes nothing';
     says('first', 'of_first', 'role.sql');
     is $may->(), 'f|f', '... and who does forbids them once more';
+    is sql(q(select has_database_privilege('mod_users_panel', current_database(), 'TEMPORARY')), 'of_first'), 'f',
+        '... to the panel, too, which keeps none of its own';
 };
 
 my $settings = settings();
@@ -148,6 +150,18 @@ subtest 'what is missing is given, or named' => sub {
     sql(q(alter role mod_users set jit = on));
     warns(says('plain', 'of_plain', 'role.sql'), 'plain', @lost);
     sql($cure);
+};
+
+subtest 'an upgrade goes on without the panel\'s role' => sub {
+    sql('drop owned by mod_users_panel', "of_$_") for qw(first second plain);
+    sql('drop role mod_users_panel');
+    is upgrade('plain', 'of_plain'),
+        "usersctl: warning: plain may not make the role mod_users_panel, by which the panel writes usage. "
+        . "As a superuser: create role mod_users_panel login; then usersctl database upgrade\n", 'where who runs it may not make it';
+    sql('create role mod_users_panel login');
+    is upgrade('plain', 'of_plain'), '', 'when a superuser has made it there is no warning';
+    is sql(q(select has_function_privilege('mod_users_panel', 'users_panel.set_usage(jsonb)', 'EXECUTE')), 'of_plain'), 't',
+        '... and it may write usage';
 };
 
 done_testing;
