@@ -23,22 +23,29 @@ sub slurp ($path) {
 
 # ---- Directives --------------------------------------------------------------------------------
 
-# What httpd knows of the module's directives: name => { help, inside (of sections alone) }.
-sub known_directives () {
-    open my $conf, '>', "$dir/httpd.conf" or die "httpd.conf: $!\n";
-    print $conf <<~CONF;
+# Run httpd with such a configuration. Returns its exit status, and what it prints.
+sub httpd ($conf, @options) {
+    open my $file, '>:raw', "$dir/httpd.conf" or die "httpd.conf: $!\n";
+    print $file <<~CONF, $conf;
         ServerRoot "$dir"
         ErrorLog "$dir/error.log"
         ServerName localhost
         Listen 127.0.0.1:80
         LoadModule mpm_event_module "$MODULES/mod_mpm_event.so"
         LoadModule authz_core_module "$MODULES/mod_authz_core.so"
+        LoadModule socache_shmcb_module "$MODULES/mod_socache_shmcb.so"
         LoadModule users_module "$MODULE"
         CONF
-    close $conf;
-    open my $list, '-|', $HTTPD, '-L', '-f', "$dir/httpd.conf" or die "$HTTPD: $!\n";
-    my $text = do { local $/; <$list> };
-    close $list;
+    close $file;
+    local $ENV{LD_PRELOAD}   = $ENV{USERS_TEST_PRELOAD} // '';    # of a module with sanitizers
+    local $ENV{ASAN_OPTIONS} = 'detect_leaks=0';
+    my $text = qx{'$HTTPD' -f '$dir/httpd.conf' @options 2>&1};
+    return ($? >> 8, $text);
+}
+
+# What httpd knows of the module's directives: name => { help, inside (of sections alone) }.
+sub known_directives () {
+    my ($status, $text) = httpd('', '-L');
     my %known;
     while ($text =~ /^(\w+) \(mod_users\.c\)\n\t(.*)\n\tAllowed in \*\.conf only (inside|outside) /mg) {
         $known{$1} = { help => $2, inside => $3 eq 'inside' };
@@ -46,40 +53,17 @@ sub known_directives () {
     return \%known;
 }
 
-# The table in the source: name => { setter, words, values }.
-sub table () {
-    my $code  = slurp("$SOURCE/mod_users/config/directives.c");
-    my %value = map { /^#define (\w+)\s+([\w(]\V*)$/ ? ($1 => $2) : () } split /\n/, $code;
-    my $number = sub ($text) {
-        1 while $text =~ s/\b([A-Z]\w+)\b/$value{$1} \/\/ die "$1 in the table of directives\n"/e;
-        $text =~ /^[\d\s()*+]+$/ or die "$text is no number\n";
-        return eval $text;
-    };
-    my %words;
-    while ($code =~ /^static const choice (\w+)\[\] = \{(.*?)\{NULL/gsm) {
-        my ($name, $list) = ($1, $2);
-        $words{$name} = join '|', $list =~ /\{"(\w+)"/g;
-    }
-    my %table = (UsersEndpoint => { setter => 'set_endpoint', words => $words{endpoints} });
-    while ($code =~ /SERVER_DIRECTIVE\("(\w+)",\s*(\w+),.*?MEMBER\(\w+\)(.*?)\),?\n    (?=S|\{0)/gs) {
-        my ($name, $setter, $rest) = ($1, $2, $3);
-        my ($choices) = $rest =~ /\.choices = (\w+)/;
-        my %row = (setter => $setter, words => $choices && $words{$choices});
-        if ($setter =~ /_number$/) {
-            my ($least, $most) = $rest =~ /^,\s*([^,]+),\s*([^,]+)$/;
-            $row{values} = $number->($least) . ' to ' . $number->($most);
-        } elsif ($setter eq 'set_duration') {
-            my %has   = $rest =~ /\.(\w+) = ([^,]+)/g;
-            my $limit = $number->($has{limit} // 'DAY') / 3600;
-            my $bare  = $number->($has{bare}  // '60');
-            $row{values} = ($has{zero} ? '0, or ' : '') . ($has{least} ? '1s' : '1ms') . " to ${limit}h"
-                . ($bare > 60 ? "; without a unit up to $bare" : '');
-        } elsif ($setter eq 'set_code') {
-            $row{values} = join '', $rest =~ /\.valid = ((?:"[^"]*"\s*)+)/s ? $1 =~ /"([^"]*)"/g : ();
-        }
-        $table{$name} = \%row;
-    }
-    return \%table;
+# What a directive takes, as it says when it refuses a value; nothing where it has more to say.
+sub taken_by ($name, $is_inside) {
+    my $line = "$name \"\xE9?\"\n";
+    my ($status, $text) = httpd($is_inside ? "<Location /x>\n$line</Location>\n" : $line, '-t');
+    return $text =~ /\b$name: invalid value '.*': it takes (.+)$/m;
+}
+
+# May it stand in a <VirtualHost>? One that may not says so whatever its value is.
+sub is_for_virtual_hosts ($name) {
+    my ($status, $text) = httpd("<VirtualHost *:80>\n$name \"\xE9?\"\n</VirtualHost>\n", '-t');
+    return $text !~ /\b$name cannot occur within <VirtualHost>/;
 }
 
 # A section of the manual for each directive: name => { Description, Syntax, ... }.
@@ -102,7 +86,6 @@ sub in_roff ($name, $argument, $entry) {
 my $manual    = slurp("$SOURCE/doc/manual/directives.md");
 my $described = described($manual);
 my $known     = known_directives();
-my $table     = table();
 my $reference = slurp("$SOURCE/conf/users.conf");
 my $page      = slurp("$SOURCE/mod_users/mod_users.8");
 
@@ -113,27 +96,41 @@ my ($first_version) = sort keys %changes;
 binmode $_, ":encoding(UTF-8)" for Test::More->builder->output, Test::More->builder->failure_output;
 cmp_ok scalar keys %$known, '>', 30, 'httpd lists the directives';
 is_deeply [sort keys %$described], [sort keys %$known], 'the manual has the same';
-is_deeply [sort keys %$table],     [sort keys %$known], '... and so has the table in the source';
+
+# Words are in the syntax, ranges and all else among the values.
+sub test_values ($name, $argument, $values, $taken) {
+    if ($taken =~ /^\w+(?: or \w+)+$/) {
+        return is $argument, $taken =~ s/ or /|/gr, '... with its words';
+    }
+    $taken =~ s/^a number from //;
+    $taken =~ s/^(0 or )?a duration from (\S+ to \w+), .*/($1 ? '0, or ' : '') . $2/e;
+    my ($stated, $bare) = split /; without a unit up to /, $values;
+    $stated =~ s/, and at most .*//;
+    $taken  =~ s/, such as https.*//;
+    is $stated, $taken, 'Values';
+    for my $case ([$bare, 0], [$bare && $bare + 1, 1]) {
+        is +(httpd("$name $case->[0]\n", '-t'))[0], $case->[1], "... $case->[0] has no unit" if $bare;
+    }
+}
 
 for my $name (sort keys %$known) {
     my $entry = $described->{$name} or next;
-    my ($row, $help) = ($table->{$name}, $known->{$name}{help});
+    my ($help, $inside) = $known->{$name}->@{qw(help inside)};
     my ($default) = map { $_ // () } $help =~ /\(default: (\w+)|(\w+) \(default\)/;
+    my ($taken)   = taken_by($name, $inside);
 
     subtest $name => sub {
         is $entry->{Description}, $help =~ s/ ?\(default[^)]*\)//r, 'Description';
         my ($syntax, $argument) = $entry->{Syntax} =~ /^`(\w+) ([^`]+)`$/;
         is $syntax, $name, 'Syntax';
-        is $argument, $row->{words}, '... with its words' if $row->{words};
-        like $entry->{Values} // '', qr/^\Q$row->{values}\E(?:,|$)/, 'Values' if $row->{values};
+        test_values($name, $argument, $entry->{Values} // '', $taken) if $taken;
         like $entry->{Default}, qr/\b\Q$default\E\b/, 'Default, as the help has it' if $default;
         like $entry->{Default}, qr/^(?:`$name |none\b|the |ServerName|\d)/, '... in its form';
         my ($quoted) = $entry->{Default} =~ /^`$name (.+?)`/;
         my ($commented) = $reference =~ /^#$name "?([^"\n]+)"?$/m;
         is $quoted, $commented, '... as conf/users.conf' if $quoted;
         is $entry->{Context} =~ s/ \(.*//r,
-            $known->{$name}{inside} ? 'directory'
-            : $row->{setter} =~ /^set_process/ ? 'server config' : 'server config, virtual host', 'Context';
+            $inside ? 'directory' : is_for_virtual_hosts($name) ? 'server config, virtual host' : 'server config', 'Context';
         is $entry->{Status}, 'External',  'Status';
         is $entry->{Module}, 'mod_users', 'Module';
         my $since = $entry->{Compatibility} =~ s/^since //r;
@@ -161,10 +158,10 @@ my %SHOWN_TO_NOBODY = map { $_ => 1 } (
 my $SQL     = qr/\bselect\b|\bunnest\(|\bcase when\b|^ where |\bset \w+ = |^-c |^set |= \$\d/;
 my $LOGGING = qr/^(?:ap_log_\w*error|users_log_at)$/;
 my $REFUSAL = qr/refus|lock_out|or_wrong|users_oauth_invalid|invalid_client|^reply$/;
-my $OTHERS  = qr/challenge|apr_table|json_pack|^(?:AP_INIT_TAKE1|SERVER_DIRECTIVE|users_process_\w+|users_counts_memory)$/;
+my $OTHERS  = qr/challenge|apr_table|json_pack|^(?:print|AP_INIT_TAKE1|SERVER_DIRECTIVE|users_process_\w+|users_counts_memory)$/;
 
-# What usersctl says of its command line and its input names what is wrong with it.
-my $COMMAND_LINE = qr{usersctl/(?:arguments|commands|secrets|usersctl)\.c$};
+# Of usersctl, what it says of databases: of its command line and its input it says what they must be.
+my $DATABASES = qr{usersctl/(?:database|migrate|output|runner|scripts)\.c$};
 
 # Is it a sentence, or a part of one, that an administrator may find in the error log, by configtest or by
 # usersctl; or what a client is told?
@@ -174,7 +171,7 @@ sub is_message ($name, $phrase) {
     my $several = $words =~ /\w\W* +\W*\w+.* \W*\w/;
     return 0 if $text =~ $SQL || $words !~ /[a-z]{3}/i || $SHOWN_TO_NOBODY{$text};
     return 0 if ($phrase->{level} // '') =~ /^(?:TRACE|DEBUG)/ || grep { $_ =~ $OTHERS } @calls;
-    return $several && $name !~ $COMMAND_LINE && grep { $_ eq 'users_output_complain' } @calls if $name =~ /usersctl/;
+    return $several && $name =~ $DATABASES && grep { $_ eq 'users_output_complain' } @calls if $name =~ /usersctl/;
     return 1 if grep { $_ =~ $LOGGING } @calls;
     return $several && ($name =~ m{/(?:config|db|auth)/} || grep { $_ =~ $REFUSAL } @calls);
 }
