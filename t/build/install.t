@@ -32,7 +32,12 @@ subtest 'where things are' => sub {
     ok -x "$root/usr/local/bin/usersctl", 'usersctl is in bin';
     ok !-l "$root/usr/local/sbin/usersctl", '... and that of 0.1.0 is gone from sbin';
     ok -e "$root/usr/local/share/man/man8/usersctl.8", 'it has a manual page';
+    ok -e "$root/usr/local/share/man/man8/mod_users.8", 'so has the module';
     ok -e "$root/usr/local/share/mod_users/sql/install.sql", 'the SQL is there';
+    for my $page (glob "$SOURCE/doc/manual/*.md") {
+        my $name = $page =~ s{.*/}{}r;
+        ok -e "$root/usr/local/share/doc/mod_users/manual/$name", "the manual's $name is there";
+    }
 };
 
 subtest 'where sbin is bin, there it is' => sub {
@@ -53,6 +58,7 @@ subtest 'the line for cron' => sub {
     my @lines = cron_lines('README');
     is @lines, 1, 'README has it';
     is_deeply [cron_lines('mod_users/usersctl/usersctl.8')], \@lines, 'the manual page has the same';
+    is_deeply [cron_lines('doc/manual/install.md')], \@lines, '... and so has the manual';
     my ($user, $command) = split / /, $lines[0], 2;
     is $user, 'postgres', 'its user is postgres';
     is $command =~ s{(/usr/local/)}{$root$1}g, 1, 'it names a program by its whole path';

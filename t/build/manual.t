@@ -144,6 +144,24 @@ for my $name (sort keys %$known) {
 my $warnings = qx{groff -man -ww -Tascii '$SOURCE/mod_users/mod_users.8' 2>&1 >/dev/null};
 is_deeply [$?, $warnings], [0, ''], 'groff renders mod_users(8) without a warning';
 
+# ---- Links -------------------------------------------------------------------------------------
+
+# A heading's anchor: as GitHub, GitLab and pandoc's gfm make it.
+sub anchors_of ($text) {
+    return map { lc s/[^\w\s-]//gr =~ s/ /-/gr } $text =~ /^#+ (.+)$/mg;
+}
+
+my %page = map { s{.*/}{}r => slurp($_) } glob "$SOURCE/doc/manual/*.md";
+for my $name (sort keys %page) {
+    my @lost;
+    while ($page{$name} =~ /\]\(([\w.-]*)#([^)]+)\)/g) {
+        my ($other, $anchor) = ($1 || $name, $2);
+        push @lost, "$other#$anchor" unless grep { $_ eq $anchor } anchors_of($page{$other} // '');
+    }
+    is_deeply \@lost, [], "the links of doc/manual/$name lead to headings";
+}
+is_deeply [anchors_of("# A b\n## The database can't, be_so\n")], [qw(a-b the-database-cant-be_so)], '... which are read as pages show them';
+
 # ---- Messages ----------------------------------------------------------------------------------
 
 # Texts of several words that nobody is shown: keywords and values for libpq, and what trace alone has.
