@@ -36,6 +36,16 @@ static users_refusal read_body(request_rec *r, bool patch, char **text, apr_size
     return users_body_read(r, text, length);
 }
 
+static bool is_faulty(const users_draft *draft, const char *field)
+{
+    for (int i = 0; i < draft->faults->nelts; i++) {
+        if (strcmp(APR_ARRAY_IDX(draft->faults, i, users_fault).field, field) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void users_draft_judge(request_rec *r, const users_admission *admission, users_draft *draft)
 {
     users_account_purpose purpose =
@@ -47,7 +57,8 @@ void users_draft_judge(request_rec *r, const users_admission *admission, users_d
     users_json_free_with(r->pool, draft->fields);
     users_judge_version(r, &admission->accept, draft->faults);
     draft->wanted = (users_submission){.fields = draft->fields, .store = draft->faults->nelts == 0};
-    if (admission->idempotency_key || users_account_needs_body(draft->json, purpose)) {
+    if (admission->idempotency_key ||
+        (users_account_needs_body(draft->json, purpose) && !is_faulty(draft, "merge_labels"))) {
         draft->wanted.body = draft->text;
     }
 }
@@ -84,8 +95,10 @@ void users_draft_add_faults(users_draft *draft, const json_t *found)
     {
         const char *field = json_string_value(json_object_get(fault, "field"));
 
-        users_fault_add(draft->faults, field, json_string_value(json_object_get(fault, "text")),
-                        apr_pstrcat(draft->faults->pool, "/user/", field, NULL));
+        if (!is_faulty(draft, field)) { /* the body holds labels that were found faulty before */
+            users_fault_add(draft->faults, field, json_string_value(json_object_get(fault, "text")),
+                            apr_pstrcat(draft->faults->pool, "/user/", field, NULL));
+        }
     }
 }
 

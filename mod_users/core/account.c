@@ -40,7 +40,7 @@ static const users_field fields[] = {
     {"phone", users_read_text, BLANK_OMITS, NULL_CLEARS, 0, {NULL}, NULL},
     {"currency", users_read_code, BLANK_OMITS, OPTIONAL, USERS_FIELD_OBJECT, /* ISO 4217 */
      {"AAA"}, "is not a known currency"},
-    {"merge_labels", users_read_object, EMPTY_OMITS, EMPTY_OMITS, USERS_FIELD_IN_BODY, {NULL}, NULL},
+    {"merge_labels", users_read_labels, EMPTY_OMITS, EMPTY_OMITS, USERS_FIELD_IN_BODY, {NULL}, NULL},
     {"provider", users_read_provider, BLANK_NULLS, UNKNOWN, USERS_FIELD_TOP_LEVEL, {NULL}, NULL},
     {"provider_server", users_read_name, REQUIRED, UNKNOWN, USERS_FIELD_TOP_LEVEL, {NULL}, NULL},
     {"provider_username", users_read_name, REQUIRED, UNKNOWN, USERS_FIELD_TOP_LEVEL, {NULL}, NULL},

@@ -1,6 +1,7 @@
 #include "core/field.h"
 
 #include "core/address.h"
+#include "core/json.h"
 #include "core/unicode.h"
 
 #include <apr_general.h>
@@ -8,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TEXT_LIMIT  255 /* characters (code points) */
-#define EMAIL_LIMIT 254 /* octets: what RFC 5321 leaves of a path of 256 */
+#define TEXT_LIMIT  255   /* characters (code points) */
+#define EMAIL_LIMIT 254   /* octets: what RFC 5321 leaves of a path of 256 */
+#define LABELS_MAX  16384 /* octets, as text of jsonb: users.faults in contract.sql has the same */
 
 /* No longer text becomes an address in Normalisation Form C, which takes time by the square. */
 #define UNNORMALIZED_LIMIT 1270 /* octets: five times as many */
@@ -266,4 +268,23 @@ json_t *users_read_object(const users_field *field, json_t *value, bool strict, 
         return NULL;
     }
     return json_incref(value);
+}
+
+json_t *users_read_labels(const users_field *field, json_t *value, bool strict, const char **fault)
+{
+    json_t *object = users_read_object(field, value, strict, fault);
+    const char *name;
+    json_t *label;
+    size_t length = 0;
+
+    json_object_foreach(object, name, label)
+    {
+        length += json_is_null(label) ? 0 : strlen(name) + users_json_least_length(label);
+    }
+    if (length > LABELS_MAX) {
+        json_decref(object);
+        *fault = "is too large (maximum is 16 KiB)";
+        return NULL;
+    }
+    return object;
 }

@@ -70,6 +70,9 @@ users_rule users_read_code;
 users_rule users_read_boolean;
 users_rule users_read_object;
 
+/* An object that the labels can take in: each member but a null one will be in them. */
+users_rule users_read_labels;
+
 /*
  * Put text into a form of the field: "a" and "A" stand for a letter, to be put in that case, "0"
  * for a digit, and "-" also for "_". False where it has none.

@@ -11,6 +11,9 @@
  */
 const char *users_json_text(const json_t *json, apr_pool_t *pool);
 
+/* PostgreSQL writes json, as text of jsonb, with so many octets or more. */
+size_t users_json_least_length(const json_t *json);
+
 /* Have a pool's clean-up give up our reference; json may be NULL. */
 void users_json_free_with(apr_pool_t *pool, json_t *json);
 

@@ -372,6 +372,22 @@ is patch({ merge_labels => { a => undef, b => 'x' x 16_000 } })->{status}, 200,
     'it is the result that counts';
 patch({ merge_labels => { b => undef } });
 
+# Some of it is judged before the database sees it, where numbers are as long as they are written.
+my $mixed = '[1e300, 1.5e-7, -0, 10e-1, 123456789012345678, true, null, "\\u00e9\\n", "", {}, [], {"a": [[]]}]';
+for my $list (map { join ', ', ($mixed) x $_ } 0, 1, 20) {
+    my $labels = sub ($padding) { sprintf '{"list": [%s], "none": null, "text": "%s"}', $list, 'x' x $padding };
+    $server->sql(q{update users.account set labels = '{}' where id = 1});
+    my $rest = 16_384 - $server->sql(sprintf q{select octet_length((('%s'::jsonb) - 'none')::text)}, $labels->(0));
+    for my $case ([$rest + 1, 422], [$rest, 200]) {
+        my ($padding, $status) = @$case;
+        is patch_bytes(sprintf '{"user":{"merge_labels":%s}}', $labels->($padding))->{status}, $status,
+            "... $status where $padding characters are added to " . length($list);
+    }
+}
+$answer = patch_bytes('{"user":{"fname":"","country":"XX","merge_labels":{"n":[' . join(',', ('1e300') x 1000) . ']}}}');
+is_deeply [sort @{ fields_of($answer) }], [qw(country fname merge_labels)], 'too large labels are one fault of several';
+$server->sql(q{update users.account set labels = '{}' where id = 1});
+
 # ---- The time of the last change -------------------------------------------------------------
 
 # Writing what is there already is a change: each success uses up the entity tag that it was

@@ -556,6 +556,26 @@ static void labels_are_objects_and_stay_in_the_body(void **state)
     check_fields(state, rows, COUNT(rows));
 }
 
+/* A number is as long as PostgreSQL writes it. */
+static void labels_that_are_too_large_are_told_without_the_database(void **state)
+{
+    static const char number[] = ",1e300";
+    char few[1000] = "{'a':[0";
+    char many[1000] = "{'a':[0";
+    const field_row rows[] = {
+        {"merge_labels", few, SAME("-")},
+        {"merge_labels", many, SAME("! is too large (maximum is 16 KiB)")},
+    };
+
+    for (int i = 0; i < 70; i++) {
+        strcat(i < 50 ? few : many, number);
+        strcat(many, i < 50 ? number : "");
+    }
+    strcat(few, "]}");
+    strcat(many, "],'none':null}");
+    check_fields(state, rows, COUNT(rows));
+}
+
 static void registration_has_fields_of_its_own(void **state)
 {
     static const field_row rows[] = {
@@ -925,6 +945,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(locales_are_a_language_a_script_and_a_region),
     cmocka_unit_test(c_sftp_pass_is_a_boolean),
     cmocka_unit_test(labels_are_objects_and_stay_in_the_body),
+    cmocka_unit_test(labels_that_are_too_large_are_told_without_the_database),
     cmocka_unit_test(registration_has_fields_of_its_own),
     cmocka_unit_test(read_only_and_unknown_members_are_ignored),
     cmocka_unit_test(judges_whole_bodies),
