@@ -23,10 +23,10 @@ typedef struct {
     apr_int64_t lines;
     apr_int64_t stored;
     apr_int64_t changed;
-} import;
+} usage_import;
 
 /* Read what lines may name. */
-static users_exit begin(import *i)
+static users_exit begin(usage_import *i)
 {
     static const char *const others[] = {
         "id",       "email",           "external_id",       "application",
@@ -56,7 +56,7 @@ static users_exit begin(import *i)
 /* Lines into the database */
 
 /* Send what there is, unless that has failed already. */
-static void flush(import *i)
+static void flush(usage_import *i)
 {
     if (i->sent == USERS_EXIT_DONE) {
         i->sent = users_database_copy_put(i->invocation->db, i->copy, i->copied);
@@ -64,7 +64,7 @@ static void flush(import *i)
     i->copied = 0;
 }
 
-static void put(import *i, char octet)
+static void put(usage_import *i, char octet)
 {
     if (i->copied == COPY_SIZE) {
         flush(i);
@@ -73,7 +73,7 @@ static void put(import *i, char octet)
 }
 
 /* A value in COPY's text format; NULL for null. */
-static void put_value(import *i, const char *text, char end)
+static void put_value(usage_import *i, const char *text, char end)
 {
     static const char special[] = "\\\t\n\r";
     static const char escapes[] = "\\tnr";
@@ -95,7 +95,7 @@ static void put_value(import *i, const char *text, char end)
     put(i, end);
 }
 
-static void put_record(import *i, const users_record *record)
+static void put_record(usage_import *i, const users_record *record)
 {
     char line[32];
 
@@ -106,7 +106,7 @@ static void put_record(import *i, const users_record *record)
     i->lines++;
 }
 
-static users_exit send_all(import *i)
+static users_exit send_all(usage_import *i)
 {
     users_records *records = users_records_open(
         i->invocation->pool, i->invocation->values[USERS_ARG_FORMAT], i->columns);
@@ -130,7 +130,7 @@ static users_exit send_all(import *i)
     return i->sent;
 }
 
-static users_exit copy(import *i)
+static users_exit copy(usage_import *i)
 {
     PGconn *db = i->invocation->db;
     users_exit status =
@@ -144,7 +144,7 @@ static users_exit copy(import *i)
 }
 
 /* Are all lines good? Says which are not. */
-static users_exit judge(import *i)
+static users_exit judge(usage_import *i)
 {
     static const char *const parameters[] = {FAULTS_SHOWN};
     PGresult *judged;
@@ -172,7 +172,7 @@ static users_exit judge(import *i)
 }
 
 /* Go through what is to be stored once. */
-static users_exit store_round(import *i)
+static users_exit store_round(usage_import *i)
 {
     char after[32] = "0";
     const char *parameters[] = {after, BATCH};
@@ -197,7 +197,7 @@ static users_exit store_round(import *i)
 }
 
 /* What is locked is left, and tried again. */
-static users_exit store(import *i)
+static users_exit store(usage_import *i)
 {
     apr_time_t patience = apr_time_now() + PATIENCE;
     users_exit status = USERS_EXIT_DONE;
@@ -224,7 +224,7 @@ static users_exit store(import *i)
 users_exit users_usage_import(users_invocation *invocation)
 {
     static const char *const names[] = {"lines", "stored", "changed"};
-import i = {.invocation = invocation };
+    usage_import i = {.invocation = invocation};
     users_exit status = begin(&i);
     users_exit told;
 
