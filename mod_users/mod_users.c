@@ -18,6 +18,7 @@
 #include "config/check.h"
 #include "config/child.h"
 #include "config/directives.h"
+#include "config/dump.h"
 #include "config/password.h"
 #include "config/settings.h"
 #include "http/process.h"
@@ -32,6 +33,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_check_config(users_cache_check, NULL, NULL, APR_HOOK_LAST); /* wants the defaults */
     ap_hook_ssl_add_cert_files(users_startup_note_tls, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_test_config(users_startup_test, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_test_config(users_dump_test, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_test_config(users_password_test, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_process_begin, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_post_config(users_process_end, NULL, NULL, APR_HOOK_REALLY_LAST);

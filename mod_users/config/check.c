@@ -69,12 +69,12 @@ static const char *first_path(const users_settings *settings)
 
 int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
-    (void)pconf;
     (void)plog;
     (void)ptemp;
     for (; s; s = s->next) {
         users_settings *settings = users_settings_of(s);
 
+        settings->given = apr_pmemdup(pconf, settings, sizeof(*settings));
         fill_in_defaults(settings, s);
         fit_timeouts(settings);
         if (settings->endpoints->nelts && !settings->conninfo) {

@@ -15,7 +15,6 @@
 
 APLOG_USE_MODULE(users);
 
-#define EXEC_PREFIX  "exec:"
 #define PATIENCE     10                     /* seconds: httpd stands still while a program runs */
 #define PAUSE        apr_time_from_msec(10) /* between two looks whether one has ended */
 #define PASSWORD_MAX 8192 /* octets, the end included: tokens of clouds are long */
@@ -35,9 +34,10 @@ typedef struct {
 
 const char *users_password_program(const char *password)
 {
-    size_t length = strlen(EXEC_PREFIX);
+    size_t length = strlen(USERS_PASSWORD_PROGRAM);
 
-    return password && strncmp(password, EXEC_PREFIX, length) == 0 ? password + length : NULL;
+    return password && strncmp(password, USERS_PASSWORD_PROGRAM, length) == 0 ? password + length
+                                                                              : NULL;
 }
 
 /* Running */

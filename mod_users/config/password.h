@@ -4,6 +4,8 @@
 
 #include <httpd.h>
 
+#define USERS_PASSWORD_PROGRAM "exec:"
+
 /* The program of a password that is exec:PROGRAM, with its arguments; NULL where it is none. */
 const char *users_password_program(const char *password);
 

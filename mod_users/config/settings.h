@@ -109,7 +109,7 @@ typedef struct {
     const char *path; /* which r->uri must equal */
 } users_location;
 
-typedef struct {
+typedef struct users_settings {
 #define USERS_SETTING_DECLARE(type, name, fallback) type name;
     USERS_SETTINGS(USERS_SETTING_DECLARE)
 #undef USERS_SETTING_DECLARE
@@ -119,6 +119,7 @@ typedef struct {
     const char *password;          /* what the program of password=exec: printed, empty where it
                                       failed at a reload; NULL where there is none */
     const char *replica_password;  /* the same of UsersDBReplica */
+    const struct users_settings *given; /* what was set, before defaults were filled in */
 } users_settings;
 
 extern module AP_MODULE_DECLARE_DATA users_module;

@@ -32,3 +32,14 @@ bool users_duration_parse(const char *text, apr_interval_time_t *duration, bool 
     }
     return false;
 }
+
+const char *users_duration_write(apr_interval_time_t duration, apr_pool_t *pool)
+{
+    for (size_t i = sizeof(units) / sizeof(*units) - 1; i > 0; i--) {
+        if (duration >= units[i].length && duration % units[i].length == 0) {
+            return apr_psprintf(pool, "%" APR_TIME_T_FMT "%s", duration / units[i].length,
+                                units[i].name);
+        }
+    }
+    return "0";
+}

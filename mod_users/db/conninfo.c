@@ -77,6 +77,53 @@ const char *users_conninfo_name(const char *conninfo, apr_pool_t *pool)
     return name;
 }
 
+/* libpq marks passwords for programs that ask for the options; other secrets it does not mark. */
+static bool is_secret(const PQconninfoOption *option)
+{
+    return strchr(option->dispchar, '*') || strstr(option->keyword, "secret") ||
+           strncmp(option->keyword, "scram_", strlen("scram_")) == 0;
+}
+
+/* A value of a conninfo string, quoted where it has to be. */
+static const char *quote(const char *value, apr_pool_t *pool)
+{
+    char *quoted = apr_palloc(pool, 2 * strlen(value) + 3);
+    char *to = quoted;
+
+    if (*value && !strpbrk(value, " \t\n\r\f\v'\\")) {
+        return value;
+    }
+    *to++ = '\'';
+    for (; *value; value++) {
+        if (*value == '\'' || *value == '\\') {
+            *to++ = '\\';
+        }
+        *to++ = *value;
+    }
+    *to++ = '\'';
+    *to = '\0';
+    return quoted;
+}
+
+const char *users_conninfo_conceal(const char *conninfo, const char *password, apr_pool_t *pool)
+{
+    PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+    const char *text = options ? "" : NULL;
+
+    for (const PQconninfoOption *o = options; o && o->keyword; o++) {
+        if (o->val) {
+            const char *value = strcmp(o->keyword, "password") == 0 ? password
+                                : is_secret(o)                      ? "****"
+                                                                    : o->val;
+
+            text = apr_pstrcat(pool, text, *text ? " " : "", o->keyword, "=", quote(value, pool),
+                               NULL);
+        }
+    }
+    PQconninfoFree(options);
+    return text;
+}
+
 static const char *or_nothing(const char *text)
 {
     return text ? text : "";

@@ -22,6 +22,12 @@ bool users_conninfo_read(const char *conninfo, const char *keyword, apr_pool_t *
                          const char **value);
 
 /*
+ * The connection string in keywords, with this in place of its password, and **** in place of other
+ * secrets, in memory of pool; NULL where it can't be read.
+ */
+const char *users_conninfo_conceal(const char *conninfo, const char *password, apr_pool_t *pool);
+
+/*
  * What the log calls the database of a connection string: dbname@host, with ":port" where that is
  * another than 5432, and [local] for libpq's default socket. Never a password. In memory of pool.
  */

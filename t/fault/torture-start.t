@@ -60,6 +60,26 @@ subtest 'httpd' => sub {
     is $wrong, '', "... $calls times";
 };
 
+subtest 'httpd -t -D DUMP_USERS' => sub {
+    local %ENV = (%ENV, $torture->environment);
+    my %config = (preload => $torture->library);
+    $torture->fail(0);
+    my $usual = $server->dump(%config);
+    my ($calls, $wrong) = each_call(
+        sub ($call) {
+            $torture->fail($call);
+            my ($output, $messages) = eval { $server->dump(%config) };
+            my @victims = $torture->victims;
+            $torture->fail(0);
+            # a refusal to start names the directive; MPM's numbers are then those of a single child
+            my $good = ($output // '') eq $usual || "$@$messages" =~ /\bUsersDB\b|DUMP_USERS/ || "@victims" eq 'ap_mpm_query';
+            return ($good ? [] : ["$@ $messages"], @victims);
+        }
+    );
+    cmp_ok $calls, '>', 10, 'it can fail';
+    is $wrong, '', "... $calls times";
+};
+
 subtest 'usersctl' => sub {
     my $usersctl = Users::Test::Usersctl->new($server);
     local %ENV = (

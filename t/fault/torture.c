@@ -327,6 +327,10 @@ static json_t *fail_to_load(json_error_t *error)
          (apr_file_t **file, const char *path, apr_int32_t flags, apr_fileperms_t mode, \
           apr_pool_t *pool), \
          (file, path, flags, mode, pool), APR_EACCES, NOTHING, 0) \
+    call(apr_status_t, apr_file_open_stdout, (apr_file_t **file, apr_pool_t *pool), (file, pool), \
+         APR_EBADF, NOTHING, 0) \
+    call(apr_status_t, apr_file_puts, (const char *text, apr_file_t *file), (text, file), \
+         APR_ENOSPC, NOTHING, 0) \
     call(apr_status_t, apr_file_info_get, \
          (apr_finfo_t *info, apr_int32_t wanted, apr_file_t *file), (info, wanted, file), \
          APR_EGENERAL, NOTHING, 0) \
@@ -461,15 +465,16 @@ static const char *const harmless[] = {
     "apr_fnmatch", "apr_fnmatch_test", "apr_global_mutex_lockfile", "apr_hash_*", "apr_itoa",
     "apr_palloc*", "apr_pdecode_*", "apr_pencode_*", "apr_pescape_*", "apr_pmemdup",
     "apr_pool_cleanup_*", "apr_pool_clear", "apr_pool_destroy", "apr_pool_userdata_*",
-    "apr_proc_kill", "apr_procattr_error_check_set", "apr_psprintf", "apr_pstr*", "apr_punescape_*",
-    "apr_shm_baseaddr_get", "apr_sleep", "apr_snprintf", "apr_strerror", "apr_vsnprintf",
-    "apr_siphash24", "apr_strtoi64", "apr_strtok", "apr_table_*", "apr_thread_cond_broadcast",
-    "apr_thread_cond_signal", "apr_time_now", "apr_tokenize_to_argv", "apr_uid_*", "apr_uri_*",
+    "apr_proc_kill", "apr_procattr_error_check_set", "apr_psprintf", "apr_pstr*", "apr_pvsprintf",
+    "apr_punescape_*", "apr_shm_baseaddr_get", "apr_sleep", "apr_snprintf", "apr_strerror",
+    "apr_vsnprintf", "apr_siphash24", "apr_strtoi64", "apr_strtok", "apr_table_*",
+    "apr_thread_cond_broadcast", "apr_thread_cond_signal", "apr_time_now", "apr_tokenize_to_argv",
+    "apr_uid_*", "apr_uri_*",
     /* httpd; ap_lookup_provider fails where users_cache_check() has already refused to start */
     "ap_bin2hex", "ap_check_cmd_context", "ap_construct_url", "ap_escape_quotes",
-    "ap_get_status_line", "ap_hook_*", "ap_log_*", "ap_lookup_provider",
+    "ap_exists_config_define", "ap_get_status_line", "ap_hook_*", "ap_log_*", "ap_lookup_provider",
     "ap_map_http_request_error", "ap_parse_strict_length", "ap_random_pick", "ap_satisfies",
-    "ap_set_content_length", "ap_set_content_type", "ap_state_query"};
+    "ap_set_content_length", "ap_set_content_type", "ap_show_mpm", "ap_state_query"};
 
 /* The number of each call */
 enum {

@@ -75,9 +75,34 @@ static void refuses_anything_else(void **state)
     }
 }
 
+static void writes_the_largest_unit(void **state)
+{
+    static const struct {
+        apr_interval_time_t duration;
+        const char *text;
+    } rows[] = {
+        {0, "0"},
+        {999, "0"},
+        {1000, "1ms"},
+        {1500000, "1500ms"},
+        {5000000, "5s"},
+        {90000000, "90s"},
+        {300000000, "5min"},
+        {5400000000, "90min"},
+        {7200000000, "2h"},
+        {31536000000000, "8760h"},
+    };
+    apr_pool_t *pool = *state;
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        assert_string_equal(users_duration_write(rows[i].duration, pool), rows[i].text);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(reads_number_and_unit),
     cmocka_unit_test(refuses_anything_else),
+    cmocka_unit_test(writes_the_largest_unit),
 };
 
 UNIT_MAIN(tests)

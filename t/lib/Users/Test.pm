@@ -48,7 +48,8 @@ C<tls> makes a certificate, and returns the directives that serve TLS with it (o
 C<stop> ends httpd; C<start> may follow, with other text. C<stop('WINCH')> has it serve first what
 it has accepted. C<graceful> has httpd read its configuration again: another one with the options
 of C<start>. C<configtest>, with these options, returns the exit status and the messages of
-C<httpd -t>. C<pid>, C<children> (their process ids), C<port> and C<dir> tell about the server.
+C<httpd -t>, and C<dump> what C<httpd -t -D DUMP_USERS> prints, and in
+a list its messages, too. C<pid>, C<children> (their process ids), C<port> and C<dir> tell about the server.
 
 C<< $server->postgres >> is its L<Users::Test::Postgres>;
 C<< $server->sql($query, $database) >> runs as superuser and returns the rows as lines.
@@ -269,12 +270,22 @@ sub _command ($self) {
 }
 
 sub configtest ($self, %config) {
+    my ($status, undef, $error) = $self->_test([], %config);
+    return ($status, $error);
+}
+
+sub dump ($self, %config) {
+    my ($status, $output, $error) = $self->_test(['-D', 'DUMP_USERS'], %config);
+    die "httpd -t -D DUMP_USERS: $error" if $status;
+    return wantarray ? ($output, $error) : $output;
+}
+
+sub _test ($self, $options, %config) {
     local $self->{run}  = 'configtest';
     local $self->{port} = $self->{port} // _free_port();
     my $conf = $self->_write_configuration(%config);
-    local %ENV = (%ENV, _sanitizers());
-    my ($status, $output, $error) = run([$HTTPD, '-t', '-f', $conf], "$self->{dir}/configtest");
-    return ($status, $error);
+    local %ENV = (%ENV, _sanitizers($config{preload}));
+    return run([$HTTPD, '-t', @$options, '-f', $conf], "$self->{dir}/configtest");
 }
 
 sub graceful ($self, %config) {
