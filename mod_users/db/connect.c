@@ -24,7 +24,7 @@ typedef struct {
 } connect_options;
 
 struct users_hosts {
-    const char *os_user;         /* who this process is */
+    users_process process;
     apr_interval_time_t timeout; /* of one */
     connect_options *options;    /* one a host of the conninfo, in its order */
     apr_uint32_t count;
@@ -112,7 +112,8 @@ static bool split_conninfo(const users_db_settings *settings, split *into, apr_p
         return false;
     }
     /* the administrator's own come later and win */
-    add_option(&into->common, "fallback_application_name", "mod_users");
+    add_option(&into->common, "fallback_application_name",
+               settings->program ? settings->program : "mod_users");
     add_option(&into->common, "keepalives_idle", KEEPALIVES_IDLE);
     add_option(&into->common, "keepalives_interval", KEEPALIVES_INTERVAL);
     add_option(&into->common, "keepalives_count", KEEPALIVES_COUNT);
@@ -173,7 +174,7 @@ users_hosts *users_hosts_create(apr_pool_t *p, const users_db_settings *settings
     if (!split_conninfo(settings, &parts, p)) {
         return NULL;
     }
-    hosts->os_user = os_user(p);
+    hosts->process = (users_process){settings->program ? settings->program : "httpd", os_user(p)};
     hosts->timeout = settings->db_connect_timeout;
     named = list_length(parts.hostaddr ? parts.hostaddr : parts.host);
     if (named == 0) {
@@ -243,7 +244,7 @@ static PGconn *connect_host(const users_hosts *hosts, const connect_options *hos
     if (PQstatus(pg) == CONNECTION_OK && PQsetnonblocking(pg, 1) == 0) {
         return pg;
     }
-    users_diagnose(pg, hosts->os_user, fault);
+    users_diagnose(pg, &hosts->process, fault);
     PQfinish(pg);
     return NULL;
 }

@@ -111,11 +111,12 @@ const char *users_conninfo_conceal(const char *conninfo, const char *password, a
     const char *text = options ? "" : NULL;
 
     for (const PQconninfoOption *o = options; o && o->keyword; o++) {
-        if (o->val) {
-            const char *value = strcmp(o->keyword, "password") == 0 ? password
-                                : is_secret(o)                      ? "****"
-                                                                    : o->val;
+        const char *value = o->val;
 
+        if (value && is_secret(o)) {
+            value = !password || strcmp(o->keyword, "password") == 0 ? password : "****";
+        }
+        if (value) {
             text = apr_pstrcat(pool, text, *text ? " " : "", o->keyword, "=", quote(value, pool),
                                NULL);
         }

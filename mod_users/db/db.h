@@ -23,7 +23,7 @@ bool users_conninfo_read(const char *conninfo, const char *keyword, apr_pool_t *
 
 /*
  * The connection string in keywords, with this in place of its password, and **** in place of other
- * secrets, in memory of pool; NULL where it can't be read.
+ * secrets; NULL: without them. In memory of pool; NULL where it can't be read.
  */
 const char *users_conninfo_conceal(const char *conninfo, const char *password, apr_pool_t *pool);
 
@@ -46,6 +46,7 @@ const char *users_conninfo_server(const char *conninfo, apr_pool_t *pool);
 
 /* A database and how to use it; what must outlive it is not copied. */
 typedef struct {
+    const char *program; /* another one than httpd; NULL: it is the module */
     const char *conninfo;
     const char *password;                   /* instead of conninfo's; NULL: none */
     const char *replica;                    /* conninfo of a replica; NULL: there is none */

@@ -68,7 +68,7 @@ static void find_sqlstate(const char *message, char state[SQLSTATE_LENGTH + 1])
  * libpq passes over a passfile that it can't use without a word in its message. It is this process
  * that must be able to read it.
  */
-static void explain_passfile(const char *path, const char *os_user, char hint[HINT_LENGTH],
+static void explain_passfile(const char *path, const users_process *process, char hint[HINT_LENGTH],
                              apr_pool_t *pool)
 {
     apr_file_t *file;
@@ -82,8 +82,8 @@ static void explain_passfile(const char *path, const char *os_user, char hint[HI
         char text[128];
 
         apr_snprintf(hint, HINT_LENGTH,
-                     "the passfile %s can't be read by the user \"%s\" that httpd runs as: %s",
-                     path, os_user, apr_strerror(status, text, sizeof(text)));
+                     "the passfile %s can't be read by the user \"%s\" that %s runs as: %s", path,
+                     process->user, process->program, apr_strerror(status, text, sizeof(text)));
     } else if (info.filetype != APR_REG) {
         apr_snprintf(hint, HINT_LENGTH, "the passfile %s is not a plain file", path);
     } else if (info.protection & (APR_FPROT_GREAD | APR_FPROT_GWRITE | APR_FPROT_GEXECUTE |
@@ -98,33 +98,35 @@ static void explain_passfile(const char *path, const char *os_user, char hint[HI
     }
 }
 
-static void explain_missing_password(PGconn *pg, const char *os_user, char hint[HINT_LENGTH])
+static void explain_missing_password(PGconn *pg, const users_process *process,
+                                     char hint[HINT_LENGTH])
 {
     PQconninfoOption *options = PQconninfo(pg);
     const char *path = users_conninfo_get(options, "passfile");
     apr_pool_t *pool;
 
     if (path && apr_pool_create_unmanaged_ex(&pool, NULL, NULL) == APR_SUCCESS) {
-        explain_passfile(path, os_user, hint, pool);
+        explain_passfile(path, process, hint, pool);
         apr_pool_destroy(pool);
     }
     PQconninfoFree(options);
 }
 
 /* What an administrator can do about it; empty where the message says so itself. */
-static void explain(PGconn *pg, const char *state, const char *os_user, char hint[HINT_LENGTH])
+static void explain(PGconn *pg, const char *state, const users_process *process,
+                    char hint[HINT_LENGTH])
 {
     const char *role = PQuser(pg);
 
     hint[0] = '\0';
     if (PQconnectionNeedsPassword(pg)) {
-        explain_missing_password(pg, os_user, hint);
+        explain_missing_password(pg, process, hint);
     } else if (strcmp(state, "28000") == 0) {
         apr_snprintf(hint, HINT_LENGTH,
-                     "httpd runs as the user \"%s\" and asked for the role \"%s\": there must be "
+                     "%s runs as the user \"%s\" and asked for the role \"%s\": there must be "
                      "that role, and a line of pg_hba.conf (for peer authentication also of "
                      "pg_ident.conf) that lets this user be it",
-                     os_user, role ? role : "");
+                     process->program, process->user, role ? role : "");
     } else if (strcmp(state, "28P01") == 0) {
         apr_snprintf(hint, HINT_LENGTH,
                      "the password is not that of the role \"%s\": it comes from the connection "
@@ -144,13 +146,13 @@ static void explain(PGconn *pg, const char *state, const char *os_user, char hin
     }
 }
 
-void users_diagnose(PGconn *pg, const char *os_user, users_connect_fault *fault)
+void users_diagnose(PGconn *pg, const users_process *process, users_connect_fault *fault)
 {
     char state[SQLSTATE_LENGTH + 1];
     char hint[HINT_LENGTH];
     size_t used;
 
-    fault->full = false;
+    *fault = (users_connect_fault){.needs_password = PQconnectionNeedsPassword(pg)};
     if (PQstatus(pg) != CONNECTION_BAD) {
         const char *host = PQhost(pg);
 
@@ -162,9 +164,10 @@ void users_diagnose(PGconn *pg, const char *os_user, users_connect_fault *fault)
     users_diagnose_join(fault->reason, PQerrorMessage(pg), sizeof(fault->reason));
     find_sqlstate(PQerrorMessage(pg), state);
     fault->full = strcmp(state, "53300") == 0;
-    explain(pg, state, os_user, hint);
+    explain(pg, state, process, hint);
     used = strlen(fault->reason);
     if (*hint) {
         apr_snprintf(fault->reason + used, sizeof(fault->reason) - used, ": %s", hint);
+        fault->hint = used + strlen(": ") < sizeof(fault->reason) ? used + strlen(": ") : 0;
     }
 }

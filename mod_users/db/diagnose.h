@@ -8,8 +8,16 @@
 
 #define USERS_REASON_LENGTH 1024
 
+/* Who connects. */
 typedef struct {
-    bool full; /* PostgreSQL has no connection left */
+    const char *program; /* "httpd" */
+    const char *user;    /* of the system, that it runs as */
+} users_process;
+
+typedef struct {
+    bool full;           /* PostgreSQL has no connection left */
+    bool needs_password; /* it wants one, and there is none */
+    size_t hint;         /* where in the reason begins what to do; 0: nowhere */
     char reason[USERS_REASON_LENGTH];
 } users_connect_fault;
 
@@ -18,9 +26,9 @@ void users_diagnose_prepare(PGconn *pg);
 
 /*
  * Of a connection that was given up: by libpq, or, where that does not know of it, because its time
- * was over. os_user: who this process is. A password is never part of the reason.
+ * was over. A password is never part of the reason.
  */
-void users_diagnose(PGconn *pg, const char *os_user, users_connect_fault *fault);
+void users_diagnose(PGconn *pg, const users_process *process, users_connect_fault *fault);
 
 /* Join the lines of a message, of which the last may be empty, into one of at most size - 1 octets.
  */
