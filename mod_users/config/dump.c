@@ -11,6 +11,7 @@
 #include <http_log.h>
 #include <stdarg.h>
 #include <string.h>
+#include <unixd.h>
 
 APLOG_USE_MODULE(users);
 
@@ -45,9 +46,10 @@ static void print_mpm(dump *d)
     print(d,
           "# The settings of mod_users in effect; those with # before them are not set.\n"
           "# MPM %s, children: %d\n"
+          "User %s\n"
           "ThreadsPerChild %d\n"
           "MaxRequestWorkers %d\n",
-          ap_show_mpm(), children, threads, children * threads);
+          ap_show_mpm(), children, ap_unixd_config.user_name, threads, children * threads);
 }
 
 /* As in conf/users.conf. A time-out may be less than what was set: users_startup_check(). */

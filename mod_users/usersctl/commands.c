@@ -3,6 +3,7 @@
 #include "core/credential.h"
 #include "usersctl/accounts.h"
 #include "usersctl/actions.h"
+#include "usersctl/check.h"
 #include "usersctl/migrate.h"
 #include "usersctl/purge.h"
 #include "usersctl/usage.h"
@@ -294,5 +295,12 @@ const users_command users_commands[] = {
      .summary =
          "show what the database has had and what an upgrade would run; 1: there is something",
      .run = users_migrate_status},
+    {.noun = "check",
+     .optional =
+         USERS_BIT(USERS_ARG_SETTINGS) | USERS_BIT(USERS_ARG_HOSTS) | USERS_BIT(USERS_ARG_SQL),
+     .summary = "tell what is wrong with the database and its use, and the cure; 1: a warning, "
+                "3: an error",
+     .run = users_check_run,
+     .connects = true},
     {.noun = NULL},
 };

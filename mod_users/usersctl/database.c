@@ -50,6 +50,23 @@ static void print_notice(void *unused, const PGresult *result)
                           message ? message : "no message", hint ? ". " : "", hint ? hint : "");
 }
 
+users_exit users_database_judge(const char *conninfo)
+{
+    if (conninfo && holds_password(conninfo)) {
+        return users_output_complain(
+            USERS_EXIT_USAGE, "--db must not hold a password, which every user of this machine can "
+                              "see: use passfile=FILE, service=NAME or ~/.pgpass");
+    }
+    return USERS_EXIT_DONE;
+}
+
+void users_database_set_defaults(void)
+{
+    /* behind all that libpq reads, service files too; there is no other thread */
+    setenv("PGDATABASE", "users", 0);     /* NOLINT(concurrency-mt-unsafe) */
+    setenv("PGCONNECT_TIMEOUT", "10", 0); /* NOLINT(concurrency-mt-unsafe) */
+}
+
 users_exit users_database_connect(PGconn **db, const char *conninfo)
 {
     const char *keywords[] = {"dbname", "client_encoding", "fallback_application_name", NULL};
@@ -58,14 +75,10 @@ users_exit users_database_connect(PGconn **db, const char *conninfo)
     PGconn *connection;
 
     *db = NULL;
-    if (conninfo && holds_password(conninfo)) {
-        return users_output_complain(
-            USERS_EXIT_USAGE, "--db must not hold a password, which every user of this machine can "
-                              "see: use passfile=FILE, service=NAME or ~/.pgpass");
+    if (users_database_judge(conninfo) != USERS_EXIT_DONE) {
+        return USERS_EXIT_USAGE;
     }
-    /* Defaults behind all that libpq reads, service files too; there is no other thread. */
-    setenv("PGDATABASE", "users", 0);     /* NOLINT(concurrency-mt-unsafe) */
-    setenv("PGCONNECT_TIMEOUT", "10", 0); /* NOLINT(concurrency-mt-unsafe) */
+    users_database_set_defaults();
     connection = PQconnectdbParams(keywords, values, 1);
     if (PQstatus(connection) != CONNECTION_OK) {
         users_output_complain(USERS_EXIT_FAILED, "%s", PQerrorMessage(connection));

@@ -8,6 +8,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Complain of a conninfo that holds a password; NULL holds none. */
+users_exit users_database_judge(const char *conninfo);
+
+/* Name the database, and how long it is waited for, where libpq's environment does not. */
+void users_database_set_defaults(void);
+
 /*
  * Connect. conninfo: a conninfo string, a URI or a database's name; NULL: what libpq's
  * environment says. From then on SIGINT and SIGTERM cancel the statement that runs, and warnings

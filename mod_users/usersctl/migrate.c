@@ -279,6 +279,15 @@ users_exit users_migrate_upgrade(users_invocation *invocation)
     return status == USERS_EXIT_DONE ? print_outcome(&m) : status;
 }
 
+users_exit users_migrate_read(users_invocation *invocation, PGresult **states)
+{
+    migration m;
+    users_exit status = open_existing(&m, invocation);
+
+    *states = status == USERS_EXIT_DONE ? read_state(&m, false) : NULL;
+    return status == USERS_EXIT_DONE && !*states ? USERS_EXIT_FAILED : status;
+}
+
 users_exit users_migrate_status(users_invocation *invocation)
 {
     migration m;

@@ -19,4 +19,10 @@ users_exit users_migrate_upgrade(users_invocation *invocation);
  */
 users_exit users_migrate_status(users_invocation *invocation);
 
+/*
+ * Read what users_migrate_status() prints: name, state and applied_at, a row for each. The caller
+ * frees it; NULL, with a complaint, where it fails.
+ */
+users_exit users_migrate_read(users_invocation *invocation, PGresult **states);
+
 #endif

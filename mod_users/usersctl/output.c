@@ -108,6 +108,38 @@ void users_output_progress(const char *format, ...)
     progress_shown = true;
 }
 
+void users_output_text(const char *text)
+{
+    (void)fputs(text, stdout); /* where it fails users_output_finish() tells */
+}
+
+void users_output_line(const char *text)
+{
+    write_text(stdout, text);
+}
+
+void users_output_json_string(const char *text)
+{
+    int32_t character;
+    size_t length;
+
+    putchar('"');
+    for (users_span rest = users_span_of(text); rest.length > 0;
+         rest.start += length, rest.length -= length) {
+        length = users_character_at(rest, &character);
+        if (!length) {
+            length = 1;
+            write_escape(0xFFFD); /* the replacement character */
+        } else if (is_harmful(character)) {
+            write_escape(character);
+        } else {
+            printf("%s%.*s", character == '"' || character == '\\' ? "\\" : "", (int)length,
+                   rest.start);
+        }
+    }
+    putchar('"');
+}
+
 users_exit users_output_complain(users_exit status, const char *format, ...)
 {
     char line[2048];

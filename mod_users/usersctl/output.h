@@ -23,6 +23,15 @@ users_exit users_output_complain(users_exit status, const char *format, ...)
  */
 void users_output_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Write a text as it is: ours. */
+void users_output_text(const char *text);
+
+/* Write a text of others on one line, harmful characters in it as escapes. */
+void users_output_line(const char *text);
+
+/* The same as a string in JSON. */
+void users_output_json_string(const char *text);
+
 /* The first rows of a result, in aligned columns below their names. */
 void users_output_table(const PGresult *result, int rows);
 

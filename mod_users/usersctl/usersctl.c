@@ -234,7 +234,7 @@ static users_exit run(users_invocation *invocation)
     if (status == USERS_EXIT_DONE && invocation->command->prepare) {
         status = invocation->command->prepare(invocation);
     }
-    if (status == USERS_EXIT_DONE) {
+    if (status == USERS_EXIT_DONE && !invocation->command->connects) {
         status = users_database_connect(&invocation->db, invocation->values[USERS_ARG_DB]);
     }
     if (status == USERS_EXIT_DONE) {

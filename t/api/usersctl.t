@@ -60,11 +60,11 @@ subtest 'the manual page and --help tell the same' => sub {
     is $error,  '', '... without a complaint';
     my ($commands, $options) = $help =~ /^Commands:\n(.*)^Options:\n(.*)/ms;
     my @commands = $commands =~ /^  (\S.*)$/mg;
-    is scalar @commands, 37, 'it has the commands';
+    is scalar @commands, 38, 'it has the commands';
     like $manual, qr/^ +\Q$_\E$/m, "the page has '$_'" for @commands;
     my @known  = $manual =~ /^       ([a-z]+(?: [a-z]+)?(?: [A-Z_]+)?(?: [A-Z]+=VALUE\.\.\.)?(?: \[?--.*)?)$/mg;
     my %listed = map { $_ => 1 } @commands;
-    is_deeply [grep { /^(?:application|token|credential|user|plan|group|quota|usage|purge|database)\b/ && !$listed{$_} } @known],
+    is_deeply [grep { /^(?:application|token|credential|user|plan|group|quota|usage|purge|database|check)\b/ && !$listed{$_} } @known],
         [], 'and no other';
 
     my %in_help = map { $_ => 1 } $options =~ /^  (--[a-z-]+(?: [A-Z]+)?)/mg;

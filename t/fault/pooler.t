@@ -2,9 +2,11 @@
 
 use v5.36;
 use IO::Socket::UNIX;
+use JSON::PP qw();
 use Users::Test::Fault;
 use Users::Test::Process qw(end spawn);
 use Users::Test::Session;
+use Users::Test::Usersctl;
 
 my ($PGBOUNCER) = grep { -x } '/usr/sbin/pgbouncer', '/usr/bin/pgbouncer';
 $PGBOUNCER or die "this needs pgbouncer: install it\n";
@@ -49,6 +51,36 @@ sub start_httpd ($prepare, %option) {
     $server->start_child(max => 8, conninfo => $conninfo, %option,
         vhost => "UsersDBPrepare $prepare\nUsersReadLanes @{[$option{lanes} // 0]}");
 }
+
+subtest 'usersctl check tells of it' => sub {
+    start_bouncer();
+    my $usersctl = Users::Test::Usersctl->new($server);
+    delete @ENV{qw(PGHOST PGUSER)};
+    for (['off', 'ok', qr/^a pooler is in between$/], ['on', 'error', undef]) {
+        my ($prepare, $level, $text) = @$_;
+        my $dump = $server->dump(vhost => "UsersDB \"$conninfo\"\nUsersDBPrepare $prepare\nUsersDBMax 1000");
+        my (undef, $output) = $usersctl->run_with($dump, qw(--json check --settings -));
+        my %found = map { $_->{check} => $_ } JSON::PP->new->decode($output)->@*;
+        if ($text) {
+            is $found{pooler}{level}, $level, "UsersDBPrepare $prepare" or diag $output;
+            like $found{pooler}{text}, $text, '... says so';
+            is $found{connections}{level}, 'ok', '... and how many connections a pooler has is not known';
+            is $found{contract}{level}, 'ok', '... and the rest is checked through it';
+        } else {
+            is $found{connection}{level}, $level, "UsersDBPrepare $prepare is refused";
+            like $found{connection}{cure}, qr/UsersDBPrepare off/, '... and what to do is told';
+        }
+    }
+    stop_bouncer();
+    start_bouncer('ignore_startup_parameters = options');
+    my $dump = $server->dump(vhost => "UsersDB \"$conninfo\"");
+    my ($status, $output) = $usersctl->run_with($dump, qw(--json check --settings -));
+    my %found = map { $_->{check} => $_ } JSON::PP->new->decode($output)->@*;
+    is $status, 1, 'UsersDBPrepare on is a warning where it is let through';
+    is $found{pooler}{level}, 'warning', '... of the pooler';
+    like $found{pooler}{cure}, qr/UsersDBPrepare off.*max_prepared_statements/, '... with what to do';
+    stop_bouncer();
+};
 
 subtest 'UsersDBPrepare off needs no setting of PgBouncer' => sub {
     start_bouncer();

@@ -81,12 +81,17 @@ subtest 'httpd -t -D DUMP_USERS' => sub {
 };
 
 subtest 'usersctl' => sub {
+    my $settings = $server->dump;
     my $usersctl = Users::Test::Usersctl->new($server);
     local %ENV = (
         %ENV, $torture->environment(realpath($usersctl->program)),
         LD_PRELOAD => join(':', grep { length } $ENV{USERS_TEST_PRELOAD} // '', $torture->library),
         ASAN_OPTIONS => 'detect_leaks=0',
     );
+    my $file = $server->dir . '/settings';
+    open my $out, '>', $file or die "$file: $!\n";
+    print $out $settings;
+    close $out;
     my @commands = (
         ['', qw(--help)],
         ['', qw(user show 1)],
@@ -112,6 +117,9 @@ subtest 'usersctl' => sub {
         ['', qw(purge)],
         ['', qw(database status --sql), "$SOURCE/sql"],
         ['', qw(database upgrade --sql), "$SOURCE/sql"],
+        ['', qw(check --sql), "$SOURCE/sql"],
+        [$settings, qw(check --settings -)],
+        ['', qw(check --settings), $file],
     );
     for my $command (@commands) {
         my ($input, @arguments) = @$command;
@@ -121,7 +129,8 @@ subtest 'usersctl' => sub {
             sub ($call) {
                 $torture->fail($call);
                 my ($status, $output, $error) = $usersctl->run_with($input, @arguments);
-                my $good = $status == $usual || ($status < 126 && $error =~ /^usersctl: \S.*\n\z/);
+                my $good = $status == $usual || ($status < 126 && $error =~ /^usersctl: \S.*\n\z/)
+                    || ($arguments[0] eq 'check' && $status == 3 && $output =~ /^  error /m);
                 return ($good ? [] : ["$status $error"], $torture->victims);
             }
         );

@@ -284,6 +284,8 @@ static json_t *fail_to_load(json_error_t *error)
          (name, value, replace), (fail_with(ENOMEM), -1), NOTHING, 0) \
     call(int, open, (const char *path, int flags), (path, flags), (fail_with(EACCES), -1), \
          NOTHING, 0) \
+    call(FILE *, fopen, (const char *path, const char *mode), (path, mode), fail_with(EACCES), \
+         NOTHING, 0) \
     call(int, fflush, (FILE *file), (file), (fail_with(ENOSPC), EOF), NOTHING, 0) \
     call(int, ferror, (FILE *file), (file), (fail_with(ENOSPC), 1), NOTHING, 0) \
     /* APR and httpd */ \
@@ -428,12 +430,13 @@ static json_t *fail_to_load(json_error_t *error)
  */
 static const char *const harmless[] = {
     /* tell what is there */
-    "access", "fcntl*", "PQcmdTuples", "PQconnectionNeedsPassword", "PQdb", "PQerrorMessage",
-    "PQfname", "PQgetisnull", "PQgetlength", "PQgetvalue", "PQhost", "PQnfields", "PQntuples",
-    "PQparameterStatus", "PQresultErrorField", "PQresultStatus", "PQserverVersion", "PQsocket",
-    "PQstatus", "PQtransactionStatus", "PQuser", "json_array_get", "json_array_size", "json_equal",
-    "json_integer_value", "json_object_get", "json_object_iter*", "json_object_key_to_iter",
-    "json_object_size", "json_string_length", "json_string_value", "EVP_sha256", "CRYPTO_memcmp",
+    "access", "fcntl*", "PQbackendPID", "PQcmdTuples", "PQconnectionNeedsPassword", "PQdb",
+    "PQerrorMessage", "PQfname", "PQgetisnull", "PQgetlength", "PQgetvalue", "PQhost", "PQnfields",
+    "PQntuples", "PQparameterStatus", "PQresultErrorField", "PQresultStatus", "PQserverVersion",
+    "PQsocket", "PQsslAttribute", "PQsslInUse", "PQstatus", "PQtransactionStatus", "PQuser",
+    "json_array_get", "json_array_size", "json_equal", "json_integer_value", "json_object_get",
+    "json_object_iter*", "json_object_key_to_iter", "json_object_size", "json_string_length",
+    "json_string_value", "EVP_sha256", "CRYPTO_memcmp",
     /* parses; what fails is told by PQgetResult */
     "PQisBusy",
     /* set a pointer, and how much is told */
@@ -454,8 +457,8 @@ static const char *const harmless[] = {
     "pthread_condattr_*", "pthread_detach", "pthread_join", "pthread_mutex_init", "pthread_sigmask",
     "sigfillset", "OPENSSL_cleanse",
     /* what becomes of a stream is asked at its end: ferror */
-    "fputc", "fputs", "fwrite", "fread", "putc", "puts", "putchar", "printf", "__printf_chk",
-    "fprintf", "__fprintf_chk",
+    "fclose", "fputc", "fputs", "fwrite", "fread", "putc", "puts", "putchar", "printf",
+    "__printf_chk", "fprintf", "__fprintf_chk",
     /* the program's own */
     "isatty", "getopt_long", "sigaction", "sysconf", "apr_terminate", "__errno_location", "__cxa_*",
     "__gmon_start__", "__libc_start_main", "__stack_chk_fail", "_ITM_*", "__asan_*", "__ubsan_*",
