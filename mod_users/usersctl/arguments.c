@@ -146,6 +146,8 @@ bool users_argument_is_hash(const char *text)
     return false;
 }
 
+/* As users_admin.unknown_scopes() knows them. */
+#define SCOPES_KNOWN     "profile_read, profile_update, register, introspect, public"
 #define CLIENT_ID_WANTED "1 to 255 characters of printable ASCII without spaces"
 #define SCOPES_WANTED    "words of printable ASCII with spaces between them"
 #define DURATION_WANTED  "a number and one of s, m, h, d, w, y, such as 30d, and at most 100y"
@@ -173,11 +175,13 @@ const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
     [USERS_ARG_SCOPES] = {.option = "scopes",
                           .operand = "SCOPES",
                           .help = "words with a space between them",
+                          .words = SCOPES_KNOWN,
                           .accepts = users_scope_is_valid,
                           .wanted = SCOPES_WANTED},
     [USERS_ARG_DEFAULT_SCOPES] = {.option = "default-scopes",
                                   .operand = "SCOPES",
                                   .help = "what a token gets whose request names none",
+                                  .words = SCOPES_KNOWN,
                                   .accepts = users_scope_is_valid,
                                   .wanted = SCOPES_WANTED},
     [USERS_ARG_USER] = {.option = "user",

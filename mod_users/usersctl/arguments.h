@@ -58,7 +58,8 @@ typedef struct {
     const char *option;  /* its name behind the two dashes; NULL: an operand only */
     const char *operand; /* what stands for its value; NULL: an option without one */
     const char *help;
-    const char *initial;           /* the value where none is given; NULL: none */
+    const char *words;   /* known ones that it may hold, with ", " between them; NULL: none */
+    const char *initial; /* the value where none is given; NULL: none */
     bool (*accepts)(const char *); /* can it hold this value? NULL: any */
     const char *wanted;            /* what it can hold */
 } users_argument_kind;

@@ -63,6 +63,9 @@ static users_exit print_help(void)
             print_option("  ", argument, "\n");
             printf("      %s%s%s%s\n", kind->help, kind->initial ? " (" : "",
                    kind->initial ? kind->initial : "", kind->initial ? ")" : "");
+            if (kind->words) {
+                printf("      words: %s\n", kind->words);
+            }
         }
     }
     puts("\nThe manual page usersctl(8) has examples.");

@@ -38,6 +38,7 @@ subtest 'where things are' => sub {
         my $name = $page =~ s{.*/}{}r;
         ok -e "$root/usr/local/share/doc/mod_users/manual/$name", "the manual's $name is there";
     }
+    ok -e "$root/usr/local/share/bash-completion/completions/usersctl", 'bash completes it';
 };
 
 subtest 'where sbin is bin, there it is' => sub {
