@@ -235,6 +235,21 @@ const users_query users_queries_of_contents[] = {
      " from leak group by rolname"
      " union all select 'ok', format('what clients send stays out of PostgreSQL''s log (role %I)',"
      " rolname), null from client where rolname not in (select rolname from leak)"},
+    /* what the module asks for when it connects, or the role has: a pooler may drop the former */
+    {"session", USERS_QUERY_CONTRACT,
+     "with wrong as (select format('%s = %s', name, reset_val) as what,"
+     " format('%s = %L', name, wanted) as cure from pg_settings join (values"
+     " ('plan_cache_mode', 'force_generic_plan'),"
+     " ('default_transaction_isolation', 'read committed')) as wanted (name, wanted) using (name)"
+     " where reset_val <> wanted"
+     " union all select format('%s = 0', name), format('%s = %L', name, wanted) from pg_settings"
+     " join (values ('statement_timeout', '5s'), ('lock_timeout', '4s')) as wanted (name, wanted)"
+     " using (name) where reset_val = '0')"
+     " select case when count(*) = 0 then 'ok' else 'warning' end,"
+     " coalesce('the module''s sessions lack settings that it relies on: '"
+     " || string_agg(what, ', ' order by what), 'sessions have the settings that the module relies"
+     " on'), string_agg(format('alter role %I set %s', $1, cure), '; ' order by what)"
+     " from wrong where $1 is not null having $1 is not null"},
     {"reference", USERS_QUERY_TABLES | USERS_QUERY_ROWS,
      "with missing (what, cure) as ("
      " select 'countries', '' where not exists (select from users.country)"

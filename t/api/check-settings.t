@@ -130,6 +130,13 @@ subtest 'UsersDBPrepare off without a pooler' => sub {
     my ($status, $found) = findings({ vhost => 'UsersDBPrepare off' });
     is_found($found, 'pooler', 'warning', qr/no pooler/, qr/UsersDBPrepare on/);
     is_deeply bad($found), ['pooler'], '... and nothing else';
+    $server->sql('alter role mod_users reset plan_cache_mode; alter role mod_users reset statement_timeout');
+    (undef, $found) = findings({ vhost => 'UsersDBPrepare off' });
+    is_found($found, 'session', 'warning', qr/: plan_cache_mode = auto, statement_timeout = 0$/,
+        qr/^alter role mod_users set plan_cache_mode = 'force_generic_plan'; alter role mod_users set statement_timeout = '5s'$/);
+    ($status, $found) = findings({});
+    is $found->{session}[0], 'ok', 'else the module asks for them';
+    $server->sql(q(alter role mod_users set plan_cache_mode = force_generic_plan; alter role mod_users set statement_timeout = '5s'));
 };
 
 subtest 'replicas' => sub {
