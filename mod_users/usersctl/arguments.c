@@ -267,6 +267,7 @@ const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
     [USERS_ARG_FORMAT] = {.option = "format",
                           .operand = "FORMAT",
                           .help = "csv or ndjson, where the first octet does not tell",
+                          .words = "csv, ndjson",
                           .accepts = is_format,
                           .wanted = "csv or ndjson"},
     [USERS_ARG_SETTINGS] = {.option = "settings",

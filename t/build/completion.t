@@ -81,6 +81,7 @@ subtest 'values' => sub {
     offers([qw(profile_read profile_update)],     qw(token issue --scopes = profile));
     offers([map { "public $_" } qw(profile_read profile_update)], qw(token issue --scopes), '"public profile');
     offers(\@scopes,                              qw(token issue --scopes =));
+    offers([qw(csv ndjson)],                      qw(usage import --format), '');
     offers([],                                    qw(token list --limit), '');
     offers([],                                    qw(token list --user tok));
     mkdir "$dir/$_" or die "$_: $!\n" for 'a dir', 'another';
