@@ -31,8 +31,10 @@ static size_t least_length_of_number(double number)
 {
     size_t length = 1;
 
-    for (number = fabs(number); number >= 1e16; number /= 1e16) {
-        length += 15; /* not 16, whichever way the division is rounded */
+    number = fabs(number);
+    while (number >= 1e16) {
+        number /= 1e16;
+        length += 15; /* not 16, whichever way that is rounded */
     }
     return length;
 }
