@@ -435,8 +435,8 @@ static const char *const harmless[] = {
     "PQntuples", "PQparameterStatus", "PQresultErrorField", "PQresultStatus", "PQserverVersion",
     "PQsocket", "PQsslAttribute", "PQsslInUse", "PQstatus", "PQtransactionStatus", "PQuser",
     "json_array_get", "json_array_size", "json_equal", "json_integer_value", "json_object_get",
-    "json_object_iter*", "json_object_key_to_iter", "json_object_size", "json_string_length",
-    "json_string_value", "EVP_sha256", "CRYPTO_memcmp",
+    "json_number_value", "json_object_iter*", "json_object_key_to_iter", "json_object_size",
+    "json_string_length", "json_string_value", "EVP_sha256", "CRYPTO_memcmp",
     /* parses; what fails is told by PQgetResult */
     "PQisBusy",
     /* set a pointer, and how much is told */
