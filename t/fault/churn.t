@@ -16,7 +16,7 @@ $server->sql(q(insert into users.credential (user_id, username, secret_digest) v
 
 # A child with all of its connections idle. Look-ups by API credentials have a statement each.
 sub start (%option) {
-    $server->stop('WINCH') if $server->pid;    # lest httpd closes a socket that a thread has just closed
+    $server->stop if $server->pid;
     $server->start_child(max => MAX, acquire => 10, timeout => 10, vhost => 'UsersRequestTimeout 20s', %option);
     $session->sql('begin; lock table users.account');
     my @gets = map { $server->begin(GET => '/api/users', basic => ['john', 'johns secret']) } 1 .. MAX;
@@ -109,5 +109,5 @@ subtest 'a connection that is lost' => sub {
     is left(%before), 0, '... and its siblings are taken for lost, too';
 };
 
-$server->stop('WINCH');
+$server->stop;
 done_testing;

@@ -24,7 +24,7 @@ $server->sql(<<~'SQL');
     SQL
 
 sub start (%option) {
-    $server->stop('WINCH') if $server->pid;    # lest httpd closes a socket that a thread has just closed
+    $server->stop if $server->pid;
     $server->start_child(
         max => 4, acquire => 60, timeout => 60, threads => THREADS,
         vhost => "UsersRequestTimeout 120s\n" . OAUTH_ENDPOINTS . ($option{vhost} // ''));
