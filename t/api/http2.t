@@ -23,12 +23,14 @@ my $scheme = 'http';
 my $vhost  = "UsersMaxBody 1000000\nUsersDBTimeout 30s\nUsersDBAcquireTimeout 60s\nUsersRequestTimeout 60s\n";
 
 
-# One child at a time: none is still being started when httpd is stopped, which can end such a one badly.
+# One child, and a place for one more: under worker, new children would otherwise have to wait in the old
+# one's place until its streams have ended. No second one is started while a thread is idle: none is still
+# being started when httpd is stopped, which can end such a one badly.
 my $conf = <<~CONF;
     StartServers 1
     ServerLimit 2
     ThreadsPerChild 25
-    MaxRequestWorkers 25
+    MaxRequestWorkers 50
     MinSpareThreads 1
     MaxSpareThreads 25
     CONF
