@@ -3,6 +3,7 @@
 
 use v5.36;
 use Users::Test::Fault;
+use Users::Test::Proxy;
 use Users::Test::Session;
 
 plan skip_all => 'a child of prefork serves one request at a time' if ($ENV{USERS_TEST_MPM} // '') eq 'prefork';
@@ -42,7 +43,7 @@ $server->sql(<<~SQL);
 sub start (%option) {
     $server->start_child(
         max => 4, acquire => $option{acquire} // 20, timeout => $option{timeout} // 20, threads => 64,
-        vhost => "UsersRequestTimeout 60s\n" . ($option{vhost} // ''));
+        vhost => "UsersRequestTimeout 60s\n" . ($option{vhost} // ''), conninfo => $option{conninfo});
     $server->request(GET => '/api/users', token => 'token-1000');
     $server->sql(<<~'SQL');
         update users.token set revoked_at = null;
@@ -55,6 +56,11 @@ sub change ($id, $user, %option) {
     return [PATCH => '/api/users', token => "token-$id", json => { user => ref $user ? $user : { city => $user } }, %option];
 }
 
+sub registration ($name, %user) {
+    return [POST => '/api/users', token => REGISTER_TOKEN, json => { user => {
+        fname => 'Jane', lname => 'Roe', provider_server => 'server.example', provider_username => $name, %user } }];
+}
+
 # How many changes each statement has taken so far.
 sub batches () {
     return map { /(?:update|register)_accounts for ([0-9]+) requests/ ? $1 : () } $server->error_log;
@@ -63,25 +69,27 @@ sub batches () {
 sub hold ($name) { $session->sql("select pg_advisory_lock($gate{$name})") }
 sub let  ($name) { $session->sql("select pg_advisory_unlock($gate{$name})") }
 
-# Have a change lead, which waits at the gate, and these come meanwhile. Returns the connections.
-sub begin_behind (@changes) {
+# Have a request of the same kind lead, which waits at the gate, and these come meanwhile. Returns the connections.
+sub begin_behind (@requests) {
+    my ($leader, $needs) = $requests[0][0] eq 'PATCH' ? (change(1000, 'Wait ' . rand), qr/needs profile_update/)
+        : (registration('leader' . rand, city => 'Wait'), qr/needs register/);
     hold('Wait');
-    my $leader = $server->begin(change(1000, 'Wait ' . rand)->@*);
+    $leader = $server->begin(@$leader);
     $server->wait_for_locks(1);
-    my $come = $server->count_log(qr/needs profile_update/);
-    my @connections = map { $server->begin(@$_) } @changes;
-    wait_until(sub { $server->count_log(qr/needs profile_update/) == $come + @changes }, 'all changes to come');
+    my $come = $server->count_log($needs);
+    my @connections = map { $server->begin(@$_) } @requests;
+    wait_until(sub { $server->count_log($needs) == $come + @requests }, 'all requests to come');
     return ($leader, @connections);
 }
 
 # The same, and let all go. before and after: what to do while they wait, and from then on. Returns
 # the answers, without that of the leader.
-sub together ($changes, %do) {
-    my ($leader, @connections) = begin_behind(@$changes);
+sub together ($requests, %do) {
+    my ($leader, @connections) = begin_behind(@$requests);
     $do{before}->() if $do{before};
     let('Wait');
     $do{after}->() if $do{after};
-    is $leader->answer->{status}, 200, 'who leads is served';
+    like $leader->answer->{status}, qr/^20[01]$/, 'who leads is served';
     return [map { $_->answer } @connections];
 }
 
@@ -214,6 +222,37 @@ subtest 'a connection that dies' => sub {
     is_deeply [map { made($_) } 1000 .. 1020], [(2) x 21], '... none of them twice';
 };
 
+# Cut the connection at every message of a prepared statement that four requests share: Bind, Describe, Execute, Sync;
+# BindComplete, RowDescription, four DataRow, CommandComplete, ReadyForQuery. requests: the four, by a name that is new;
+# are_made: how many of that name are stored, and how often all together.
+sub test_cuts ($statement, $status, $requests, $are_made) {
+    my $proxy = Users::Test::Proxy->new($server);
+    start(conninfo => $proxy->conninfo);
+    together([$requests->('prepared')]);
+    my ($cuts, @faults) = 0;
+    my $before = () = batches();
+    for my $place (map({ [client => $_] } 0 .. 4), map({ [server => $_] } 0 .. 8)) {
+        for my $bytes (0, 3) {
+            my $how     = ++$cuts % 2 ? 'reset' : 'close';
+            my $answers = together([$requests->("cut$cuts")],
+                before => sub { $proxy->tell('fault', @$place, $bytes, $how, 'once', $statement) });
+            $proxy->tell('pass');
+            my $is = join ' ', statuses($answers)->@*, $are_made->("cut$cuts");
+            push @faults, "@$place $bytes: $is" if $is ne join ' ', ($status) x 4, 4, 4;
+        }
+    }
+    is_deeply \@faults, [], "after each of $cuts cuts all are made once, and told";
+    is scalar(grep { $_ == 4 } (batches())[$before .. $before + 2 * $cuts - 1]), $cuts, 'they share a statement';
+    my @lost = grep { /$statement for 4 requests .*: connection lost/ } $server->error_log;
+    cmp_ok scalar @lost, '>', $cuts / 2, 'most cuts take it from them';
+}
+
+subtest 'changes whose connection is cut' => sub {
+    test_cuts('update_accounts', 200, sub ($city) { map { change($_, $city) } 1001 .. 1004 }, sub ($city) {
+        return $server->sql("select count(distinct id) || ' ' || count(*) from users.made where city = '$city'");
+    });
+};
+
 subtest 'a graceful restart' => sub {
     plan skip_all => 'a single process does not restart' if $server->single_process;
     start();
@@ -235,11 +274,6 @@ subtest 'changes that are stuck' => sub {
     is_deeply statuses([map { $_->answer } @stuck]), [200, 200], '... and are made in the end';
 };
 
-sub registration ($name, %user) {
-    return [POST => '/api/users', token => REGISTER_TOKEN, json => { user => {
-        fname => 'Jane', lname => 'Roe', provider_server => 'server.example', provider_username => $name, %user } }];
-}
-
 # How many accounts there are of these names: with their pair, and with a credential.
 sub registered (@names) {
     my $names = join ',', map { "'$_'" } @names;
@@ -254,21 +288,10 @@ sub registered (@names) {
 subtest 'registrations' => sub {
     start();
     $server->sql('delete from users.made');
-    my $together = sub (@registrations) {
-        hold('Wait');
-        my $leader = $server->begin(registration('leader' . rand, city => 'Wait')->@*);
-        $server->wait_for_locks(1);
-        my $come = $server->count_log(qr/needs register/);
-        my @connections = map { $server->begin(@$_) } @registrations;
-        wait_until(sub { $server->count_log(qr/needs register/) == $come + @registrations }, 'all to come');
-        let('Wait');
-        is $leader->answer->{status}, 201, 'who leads is served';
-        return [map { $_->answer } @connections];
-    };
 
     my @names   = map { "user$_" } 1 .. 30;
     my $before  = () = batches();
-    my $answers = $together->(map { registration($_, email => "$_\@new.example") } @names);
+    my $answers = together([map { registration($_, email => "$_\@new.example") } @names]);
     is_deeply statuses($answers), [(201) x 30], 'each account is made';
     is_deeply [(batches())[$before .. $before + 1]], [1, 30], '... by one statement';
     is registered(@names), '30 30', '... with a credential each';
@@ -278,7 +301,7 @@ subtest 'registrations' => sub {
         'user8@new.example', '... whose credentials are its own';
 
     my @others = map { "other$_" } 1 .. 12;
-    $answers = $together->(
+    $answers = together([
         (map { registration($others[$_], email => 'One@new.example') } 0 .. 4),
         registration($others[5], email => 'user1@new.example'),
         registration($others[6], country => 'XX', currency => 'QQQ'),
@@ -288,7 +311,7 @@ subtest 'registrations' => sub {
         registration($others[9], merge_labels => { a => 'x' x 16_500 }),
         registration($others[10]),
         registration($others[10]),
-    );
+    ]);
     is_deeply statuses([@$answers[0 .. 7, 10 .. 12]]), [(201) x 6, 422, 201, 422, 201, 201], 'each is judged for itself';
     is_deeply [sort map { $_->{status} } @$answers[8, 9]], [201, 422], '... one has the external_id';
     is scalar(grep { lc $_->{json}{user}{email} eq 'one@new.example' } @$answers[0 .. 4]), 1, '... one has the address';
@@ -303,7 +326,7 @@ subtest 'registrations' => sub {
     is $held->answer->{json}{user}{email}, 'HELD@new.example', '... and who wants it waits';
 
     $server->expect_log(qr/refused register_account.*: P0001 the trigger says no/);
-    $answers = $together->(map { registration("failing$_", city => $_ == 3 ? 'Fail' : 'Delft') } 1 .. 6);
+    $answers = together([map { registration("failing$_", city => $_ == 3 ? 'Fail' : 'Delft') } 1 .. 6]);
     is_deeply statuses($answers), [201, 201, 500, 201, 201, 201], 'a statement that fails: each is tried alone';
 
     hold('Wait');
@@ -313,6 +336,12 @@ subtest 'registrations' => sub {
     let('Wait');
     is_deeply statuses([map { $_->answer } @connections]), [(201) x 10], 'a connection that dies: all are made';
     is registered(map { "lost$_" } 1 .. 10), '10 10', '... once';
+};
+
+subtest 'registrations whose connection is cut' => sub {
+    my @names = map { "-$_" } 1 .. 4;
+    test_cuts('register_accounts', 201, sub ($name) { map { registration("$name$_") } @names },
+        sub ($name) { registered(map { "$name$_" } @names) });
 };
 
 subtest 'UsersChangeLanes 0' => sub {
