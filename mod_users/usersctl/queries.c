@@ -313,7 +313,7 @@ const users_query users_queries_of_contents[] = {
      " from pg_class join pg_namespace on pg_namespace.oid = relnamespace"
      " where nspname = 'users' and relname in ('account', 'token', 'credential', 'change')"
      " and relkind = 'r'"},
-    /* README: 1.3 GB a million */
+    /* doc/manual/install.md: 1.3 GB a million */
     {"memory", USERS_QUERY_TABLES,
      "select case when wanted > has then 'warning' else 'ok' end,"
      " format('about %s accounts and their tokens take some %s, and shared_buffers are %s',"
