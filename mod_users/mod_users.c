@@ -12,6 +12,7 @@
 #include "api/oauth.h"
 #include "auth/access.h"
 #include "auth/cache.h"
+#include "auth/guard.h"
 #include "auth/hash.h"
 #include "auth/limit.h"
 #include "auth/lockout.h"
@@ -27,7 +28,7 @@ static void register_hooks(apr_pool_t *pool)
 {
     static const char *const tls_modules[] = {"mod_ssl.c", "mod_tls.c", NULL};
 
-    (void)pool;
+    users_guard_register(pool);
     ap_hook_pre_config(users_cache_prepare, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(users_startup_check, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(users_cache_check, NULL, NULL, APR_HOOK_LAST); /* wants the defaults */
@@ -50,6 +51,10 @@ static void register_hooks(apr_pool_t *pool)
 
     ap_hook_map_to_storage(users_endpoint_map, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_check_access(users_access_check, NULL, NULL, APR_HOOK_LAST, AP_AUTH_INTERNAL_PER_CONF);
+    ap_hook_check_authn(users_guard_authenticate, NULL, NULL, APR_HOOK_MIDDLE,
+                        AP_AUTH_INTERNAL_PER_CONF);
+    ap_hook_check_authz(users_guard_authorize, NULL, NULL, APR_HOOK_FIRST,
+                        AP_AUTH_INTERNAL_PER_CONF);
     ap_hook_fixups(users_access_complete, NULL, NULL, APR_HOOK_LAST);
     ap_hook_fixups(users_endpoint_choose, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_account_run, NULL, NULL, APR_HOOK_MIDDLE);

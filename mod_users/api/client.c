@@ -1,6 +1,7 @@
 #include "api/client.h"
 
 #include "auth/authenticate.h"
+#include "auth/caller.h"
 #include "config/settings.h"
 #include "core/form.h"
 #include "core/request.h"
@@ -156,7 +157,7 @@ users_refusal users_oauth_authenticate(request_rec *r, users_db_call *call, apr_
     refused = users_authenticate_application(r, call, id, secret, application);
     switch (refused.status) {
     case OK:
-        users_access_publish(
+        users_caller_publish(
             r, &(users_principal){.application = application->id, .scopes = application->scopes});
         return refused;
     case HTTP_UNAUTHORIZED:

@@ -1,6 +1,7 @@
 #include "auth/access.h"
 
 #include "auth/authenticate.h"
+#include "auth/caller.h"
 #include "config/settings.h"
 #include "core/scope.h"
 #include "http/database.h"
@@ -124,8 +125,7 @@ static users_refusal judge_requirements(request_rec *r, bool *needs_user)
     *needs_user = status == DECLINED;
     return status == OK || status == DECLINED
                ? users_pass()
-               : users_refuse(HTTP_FORBIDDEN,
-                              "the configuration of the server does not permit this");
+               : users_caller_refuse_requirements(r);
 }
 
 /* True if another module verifies tokens; its result exists only after access_checker. */
@@ -158,32 +158,13 @@ static users_refusal judge_scope(request_rec *r, users_admission *admission)
         return users_refuse(HTTP_FORBIDDEN, "the account is suspended");
     }
     if (!users_access_permits(principal, scope)) {
-        users_authenticate_challenge(
-            r, apr_psprintf(r->pool, ", error=\"insufficient_scope\", scope=\"%s\"", scope), false);
-        return users_refuse(HTTP_FORBIDDEN,
-                            apr_psprintf(r->pool, "this needs the scope %s", scope));
+        return users_caller_refuse_scope(r, scope);
     }
     if (admission->operation != USERS_REGISTER &&
         (!principal->user || (wanted_for(admission) != USERS_KNOW_OWNER && !principal->document))) {
         return users_refuse(HTTP_FORBIDDEN, "the token belongs to no account");
     }
     return users_pass();
-}
-
-void users_access_publish(request_rec *r, const users_principal *principal)
-{
-    const char *application = apr_psprintf(r->pool, "%" APR_INT64_T_FMT, principal->application);
-
-    if (principal->user) {
-        r->user = apr_psprintf(r->pool, "%" APR_INT64_T_FMT, principal->user);
-        apr_table_setn(r->subprocess_env, "USERS_ID", r->user);
-    } else {
-        r->user = apr_pstrcat(r->pool, "app:", application, NULL);
-    }
-    if (principal->application) {
-        apr_table_setn(r->subprocess_env, "USERS_APPLICATION", application);
-    }
-    apr_table_setn(r->subprocess_env, "USERS_SCOPE", principal->scopes);
 }
 
 static users_refusal judge_principal(request_rec *r, users_admission *admission)
@@ -198,7 +179,7 @@ static users_refusal judge_principal(request_rec *r, users_admission *admission)
         refused = judge_scope(r, admission);
     }
     if (refused.status == OK) {
-        users_access_publish(r, principal);
+        users_caller_publish(r, principal);
     }
     return refused;
 }
@@ -266,8 +247,7 @@ static int finish(request_rec *r, const verdict *found, bool undecided)
                       found->refusal.status, found->refusal.sentence);
         return found->refusal.status;
     }
-    ap_run_insert_filter(r); /* httpd does this only for handlers */
-    return refuse(r) == OK ? DONE : AP_FILTER_ERROR;
+    return users_reply_refusal_early(r, &found->admission.accept, found->refusal);
 }
 
 int users_access_check(request_rec *r)

@@ -43,9 +43,6 @@ int users_access_complete(request_rec *r);
 /* The value of Allow at the endpoint that r is for, in memory of the request. */
 const char *users_access_allow(const request_rec *r);
 
-/* Have the logs and the hooks behind ours know who calls: r->user, USERS_ID and its kin. */
-void users_access_publish(request_rec *r, const users_principal *principal);
-
 /*
  * For a handler of this name (r->handler): the admission of this very request, not of the one that
  * it was redirected from, nor of one that it is a part of. NULL: *answer is what the handler

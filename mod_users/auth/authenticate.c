@@ -17,7 +17,8 @@ APLOG_USE_MODULE(users);
 void users_authenticate_challenge(request_rec *r, const char *attributes, bool basic)
 {
     const users_settings *settings = users_settings_of(r->server);
-    const char *metadata = users_url_of_metadata(r, users_location_of(r)->path);
+    const char *path = users_location_of(r)->path;
+    const char *metadata = path ? users_url_of_metadata(r, path) : NULL;
 
     apr_table_addn(r->err_headers_out, "WWW-Authenticate",
                    apr_pstrcat(r->pool, "Bearer realm=\"", settings->realm, "\"", attributes,

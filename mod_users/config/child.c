@@ -49,9 +49,10 @@ static users_db_settings settings_for(const server_rec *s)
                                .writers = writers};
 }
 
+/* Also without an endpoint: AuthType Users may stand anywhere. It connects when it is asked. */
 static bool has_database(const server_rec *s)
 {
-    return users_settings_of(s)->conninfo && users_settings_of(s)->endpoints->nelts;
+    return users_settings_of(s)->conninfo;
 }
 
 /* The first server from s on whose database will do for another one's, which may be itself. */

@@ -6,6 +6,7 @@
 #include <apr_strings.h>
 #include <http_log.h>
 #include <http_protocol.h>
+#include <http_request.h>
 #include <openssl/evp.h>
 
 APLOG_USE_MODULE(users);
@@ -201,6 +202,15 @@ int users_reply_refusal(request_rec *r, const users_accept *accept, users_refusa
         return send_oauth_error(r, refused.status, refused.error, refused.sentence);
     }
     return send_errors(r, accept, refused.status, &fault, 1);
+}
+
+int users_reply_refusal_early(request_rec *r, const users_accept *accept, users_refusal refused)
+{
+    if (r->main) {
+        return refused.status;
+    }
+    ap_run_insert_filter(r); /* httpd does this only for handlers */
+    return users_reply_refusal(r, accept, refused) == OK ? DONE : AP_FILTER_ERROR;
 }
 
 int users_reply_faults(request_rec *r, const users_accept *accept, const apr_array_header_t *faults)
