@@ -9,6 +9,7 @@
 
 #include "api/account.h"
 #include "api/endpoint.h"
+#include "api/health.h"
 #include "api/oauth.h"
 #include "auth/access.h"
 #include "auth/cache.h"
@@ -59,6 +60,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_fixups(users_endpoint_choose, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_account_run, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_oauth_run, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_handler(users_health_run, NULL, NULL, APR_HOOK_MIDDLE);
 }
 
 module AP_MODULE_DECLARE_DATA users_module = {

@@ -19,13 +19,24 @@ int users_endpoint_map(request_rec *r)
     return DECLINED;
 }
 
+static const char *handler_of(users_endpoint endpoint)
+{
+    switch (endpoint) {
+    case USERS_ENDPOINT_ACCOUNT:
+        return USERS_HANDLER;
+    case USERS_ENDPOINT_HEALTH:
+        return USERS_HEALTH_HANDLER;
+    default:
+        return USERS_OAUTH_HANDLER;
+    }
+}
+
 int users_endpoint_choose(request_rec *r)
 {
     if (!users_location_of(r)->endpoint) {
         return DECLINED;
     }
-    r->handler = users_location_of(r)->endpoint == USERS_ENDPOINT_ACCOUNT ? USERS_HANDLER
-                                                                          : USERS_OAUTH_HANDLER;
+    r->handler = handler_of(users_location_of(r)->endpoint);
     r->proxyreq = PROXYREQ_NONE; /* "ProxyPass /" may stand beside an endpoint */
     return OK;
 }

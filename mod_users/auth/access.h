@@ -15,7 +15,8 @@ typedef enum {
     USERS_ISSUE,
     USERS_REVOKE,
     USERS_INTROSPECT,
-    USERS_DESCRIBE
+    USERS_DESCRIBE,
+    USERS_CHECK
 } users_operation;
 
 /* A request that may go on: what it wants, how, and for whom. */

@@ -184,6 +184,19 @@ int users_startup_note_tls(server_rec *s, apr_pool_t *pool, apr_array_header_t *
     return DECLINED; /* we have no certificate to add */
 }
 
+/* Clients send no secrets to a health check. NULL: there is nothing else. */
+static const char *first_secret_path(const users_settings *settings)
+{
+    for (int i = 0; i < settings->endpoints->nelts; i++) {
+        const users_location *location = &APR_ARRAY_IDX(settings->endpoints, i, users_location);
+
+        if (location->endpoint != USERS_ENDPOINT_HEALTH) {
+            return location->path;
+        }
+    }
+    return NULL;
+}
+
 int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
     (void)pconf;
@@ -194,12 +207,13 @@ int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, se
     warn_of_exposures(s, ptemp);
     for (; s; s = s->next) {
         const users_settings *settings = users_settings_of(s);
+        const char *path = first_secret_path(settings);
 
-        if (settings->endpoints->nelts && !settings->tls && !on_loopback_alone(s)) {
+        if (path && !settings->tls && !on_loopback_alone(s)) {
             ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
                          "%s:%u serves %s without TLS: anyone on the way can read tokens and "
                          "passwords (RFC 6750 section 5.3)",
-                         s->server_hostname, s->port, first_path(settings));
+                         s->server_hostname, s->port, path);
         }
     }
     return OK;

@@ -16,8 +16,9 @@
 #include <stdbool.h>
 
 /* r->handler of an endpoint */
-#define USERS_HANDLER       "users-account"
-#define USERS_OAUTH_HANDLER "users-oauth"
+#define USERS_HANDLER        "users-account"
+#define USERS_OAUTH_HANDLER  "users-oauth"
+#define USERS_HEALTH_HANDLER "users-health"
 
 typedef enum {
     USERS_ENDPOINT_UNSET,
@@ -25,7 +26,8 @@ typedef enum {
     USERS_ENDPOINT_TOKEN,      /* RFC 6749 */
     USERS_ENDPOINT_REVOKE,     /* RFC 7009 */
     USERS_ENDPOINT_INTROSPECT, /* RFC 7662 */
-    USERS_ENDPOINT_METADATA    /* RFC 8414 or RFC 9728, as its path says */
+    USERS_ENDPOINT_METADATA,   /* RFC 8414 or RFC 9728, as its path says */
+    USERS_ENDPOINT_HEALTH      /* live or ready, as its path says */
 } users_endpoint;
 
 typedef enum {

@@ -12,6 +12,7 @@ APLOG_USE_MODULE(users);
 /* Of a connection string. */
 typedef struct {
     struct users_noted *noted;
+    struct users_health *health;
     struct users_capacity *capacity;
     struct users_lanes *lanes;
 } memory;
@@ -77,6 +78,8 @@ static memory memory_of(const server_rec *s, const char *conninfo)
         found = apr_palloc(pool, sizeof(*found));
         found->noted = users_process_shared(s, apr_pstrcat(pool, "noted 1 ", conninfo, NULL),
                                             users_db_noted_size());
+        found->health = users_process_shared(s, apr_pstrcat(pool, "health 1 ", conninfo, NULL),
+                                             users_db_health_size());
         found->capacity = users_process_shared(s, apr_pstrcat(pool, "capacity 1 ", server, NULL),
                                                users_db_capacity_size());
         found->lanes = lanes_of(s, server);
@@ -90,12 +93,14 @@ void users_shared_find(const server_rec *s, users_db_settings *settings)
     memory own = memory_of(s, settings->conninfo);
 
     settings->noted = own.noted;
+    settings->health = own.health;
     settings->capacity = own.capacity;
     settings->host_lanes = own.lanes;
     if (settings->replica) {
         memory replicas = memory_of(s, settings->replica);
 
         settings->replica_noted = replicas.noted;
+        settings->replica_health = replicas.health;
         settings->replica_capacity = replicas.capacity;
         settings->replica_lanes = replicas.lanes;
     }

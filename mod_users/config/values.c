@@ -16,10 +16,13 @@
 
 /* Reading */
 
-static const users_choice endpoints[] = {
-    {"account", USERS_ENDPOINT_ACCOUNT},   {"token", USERS_ENDPOINT_TOKEN},
-    {"revoke", USERS_ENDPOINT_REVOKE},     {"introspect", USERS_ENDPOINT_INTROSPECT},
-    {"metadata", USERS_ENDPOINT_METADATA}, {NULL, 0}};
+static const users_choice endpoints[] = {{"account", USERS_ENDPOINT_ACCOUNT},
+                                         {"token", USERS_ENDPOINT_TOKEN},
+                                         {"revoke", USERS_ENDPOINT_REVOKE},
+                                         {"introspect", USERS_ENDPOINT_INTROSPECT},
+                                         {"metadata", USERS_ENDPOINT_METADATA},
+                                         {"health", USERS_ENDPOINT_HEALTH},
+                                         {NULL, 0}};
 
 static const char *invalid(cmd_parms *cmd, const char *value, const char *valid)
 {
@@ -249,6 +252,12 @@ const char *users_set_endpoint(cmd_parms *cmd, void *mconfig, const char *value)
                            ": metadata is served at " USERS_METADATA_SERVER
                            " (RFC 8414) and at " USERS_METADATA_RESOURCE
                            " with an account's path behind it (RFC 9728)",
+                           NULL);
+    }
+    if (chosen == USERS_ENDPOINT_HEALTH && !users_url_is_health(cmd->path)) {
+        return apr_pstrcat(cmd->pool, cmd->cmd->name,
+                           ": health is served at paths that end in " USERS_HEALTH_LIVE
+                           " and in " USERS_HEALTH_READY,
                            NULL);
     }
     location->endpoint = chosen;

@@ -33,6 +33,9 @@ static void own_memory(apr_pool_t *pool, users_db_settings *settings)
     if (!settings->noted) {
         settings->noted = apr_pcalloc(pool, users_db_noted_size());
     }
+    if (!settings->health) {
+        settings->health = apr_pcalloc(pool, users_db_health_size());
+    }
     if (!settings->capacity) {
         settings->capacity = apr_pcalloc(pool, users_db_capacity_size());
         users_db_capacity_begin(settings->capacity, 1);
@@ -74,6 +77,7 @@ static users_db_settings *replica_settings(apr_pool_t *pool, const users_db_sett
     own->password = settings->replica_password;
     own->noted = settings->replica_noted;
     own->capacity = settings->replica_capacity;
+    own->health = settings->replica_health;
     own->host_lanes = settings->replica_lanes;
     if (own->db_timeout > settings->request_timeout / 2) {
         own->db_timeout = settings->request_timeout / 2;

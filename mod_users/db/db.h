@@ -71,6 +71,8 @@ typedef struct {
     struct users_noted *replica_noted; /* the same of the replica */
     struct users_capacity *capacity;   /* users_db_capacity_size() octets; NULL: its own */
     struct users_capacity *replica_capacity;
+    struct users_health *health; /* users_db_health_size() octets; NULL: its own */
+    struct users_health *replica_health;
     struct users_lanes *replica_lanes;
 } users_db_settings;
 
@@ -80,10 +82,11 @@ typedef struct users_db users_db;
 apr_size_t users_db_shared_size(void);
 
 /*
- * The same, of one connection string: what the log has been told; and of one server
- * (users_conninfo_server()): how many connections it has. Zero at first.
+ * The same, of one connection string: what the log has been told, and what its last check has
+ * found; and of one server (users_conninfo_server()): how many connections it has. Zero at first.
  */
 apr_size_t users_db_noted_size(void);
+apr_size_t users_db_health_size(void);
 apr_size_t users_db_capacity_size(void);
 
 /*
@@ -126,6 +129,19 @@ typedef enum {
     USERS_OUTCOME_UNKNOWN,     /* a change was made or not: that was not found out in time */
     USERS_OUTCOME_FAILED       /* anything else; it is in the log */
 } users_outcome;
+
+/* What the database does at the moment. */
+typedef struct {
+    bool reads; /* it answers look-ups, or its replica does */
+    bool takes_changes;
+} users_condition;
+
+/*
+ * Whether the database serves. One call of all processes that share its memory asks it, and the
+ * next one a second after that at the earliest; it has db_timeout, and as much again for a replica.
+ * The others are told what was found last, and wait half a second at most where nothing was.
+ */
+users_condition users_db_condition(users_db_call *call);
 
 /* Look-ups */
 

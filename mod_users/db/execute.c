@@ -248,6 +248,7 @@ users_db_status users_execute(users_connection *connection, const users_statemen
         }
     }
     note(connection, statement, status);
+    connection->answered |= status == USERS_DB_OK;
     if (status == USERS_DB_LOST || (status == USERS_DB_TIMEOUT && connection->is_silent)) {
         users_connection_lose(connection);
     } else if (status == USERS_DB_TIMEOUT || connection->is_suspect) {

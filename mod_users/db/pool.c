@@ -21,6 +21,7 @@ struct users_pool {
     int in_use[USERS_POOL_KINDS];
     int opening;         /* those of in_use that are being connected */
     unsigned generation; /* goes up when a connection was lost: older idle ones are closed */
+    apr_time_t answered; /* when a connection last came back on which a statement was answered */
 
     /* those that nobody uses: open ones, the last to come back first, and then closed ones */
     users_connection *idle;
@@ -244,6 +245,9 @@ static void leave_gate(users_pool *pool, users_connection *connection)
 {
     apr_thread_mutex_lock(pool->mutex);
     push_idle(pool, connection);
+    if (connection->answered) {
+        pool->answered = connection->idle_since;
+    }
     close_expired(pool);
     pool->in_use[connection->kind]--;
     wake(pool);
@@ -302,6 +306,7 @@ static users_db_status borrow(users_pool *pool, users_pool_kind kind, apr_time_t
     }
     *connection = c;
     c->kind = kind;
+    c->answered = false;
     if (c->pg && !is_usable(c)) {
         users_connection_close(c);
     }
@@ -340,6 +345,33 @@ users_db_status users_connection_replace(users_connection *connection, bool pass
     connection->generation = current_generation(pool);
     connection->is_second = true;
     return open_connection(connection, deadline);
+}
+
+users_db_status users_connection_renew(users_connection *connection, apr_time_t deadline)
+{
+    users_connection fresh = *connection;
+    users_db_status status;
+
+    fresh.pg = NULL;
+    fresh.prepared = 0;
+    fresh.generation = current_generation(connection->pool);
+    users_hosts_pass(connection->pool->hosts, connection->host);
+    status = open_connection(&fresh, deadline);
+    if (status == USERS_DB_OK) {
+        users_connection_close(connection);
+        *connection = fresh;
+    }
+    return status;
+}
+
+bool users_pool_answered_since(users_pool *pool, apr_time_t since)
+{
+    apr_time_t answered;
+
+    apr_thread_mutex_lock(pool->mutex);
+    answered = pool->answered;
+    apr_thread_mutex_unlock(pool->mutex);
+    return answered >= since;
 }
 
 void users_pool_note_busy(users_pool *pool, users_pool_kind kind)

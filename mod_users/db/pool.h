@@ -48,6 +48,7 @@ typedef struct users_connection {
     bool is_second;  /* opened in place of an unfit one, for the same statement */
     bool is_silent;  /* nothing came until after its server should have given the statement up */
     bool is_suspect; /* it failed by what may lie in the session */
+    bool answered;   /* a statement, since it was borrowed */
 } users_connection;
 
 /*
@@ -71,6 +72,18 @@ users_db_status users_pool_acquire(users_pool *pool, users_pool_kind kind, apr_t
  * for the one caller at a time that looks whether that is over. Takes no lock.
  */
 bool users_pool_is_away(users_pool *pool);
+
+/*
+ * The same for one that serves, and may do better elsewhere or anew: it stays where no other can be
+ * had, and there is one connection more meanwhile.
+ */
+users_db_status users_connection_renew(users_connection *connection, apr_time_t deadline);
+
+/*
+ * Has a connection come back since then (users_now()) on which a statement was answered? While all
+ * are in use, that tells a database that is busy from one that is silent.
+ */
+bool users_pool_answered_since(users_pool *pool, apr_time_t since);
 
 /* A request was refused because of USERS_DB_UNREACHABLE: the log says how many were. */
 void users_pool_count_refusal(users_pool *pool);

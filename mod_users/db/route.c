@@ -214,6 +214,16 @@ static route choose(users_db_call *call, bool may_lag)
     return chosen;
 }
 
+users_db *users_route_replica(const users_db *primary)
+{
+    return primary->replica ? primary->replica->db : NULL;
+}
+
+bool users_route_is_good(users_db_call *call)
+{
+    return users_is_replica(choose(call, true).db);
+}
+
 /* Who changes what: a table of hashes, in which a user may share another one's place and then reads
    from the primary for no reason of his own. */
 

@@ -40,6 +40,15 @@ apr_int64_t users_route_admitted(bool found, const users_principal *principal);
 users_outcome users_route_look_up(users_db_call *call, users_knowledge wanted, users_look_up *find,
                                   void *look_up);
 
+/* The replica of a primary; NULL: there is none. */
+users_db *users_route_replica(const users_db *primary);
+
+/*
+ * Does GET read from the replica at the moment, as it does from one that is good? It is examined
+ * first where that is due.
+ */
+bool users_route_is_good(users_db_call *call);
+
 /* This user's account may have been changed: for replica_lag no replica is asked for it. */
 void users_route_note_change(const users_db_call *call, apr_int64_t user);
 

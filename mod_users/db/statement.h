@@ -27,6 +27,7 @@ typedef enum {
     USERS_REVOKE_TOKEN,
     USERS_LOG_FLUSHED,
     USERS_LOG_REPLAYED,
+    USERS_CHECK_HEALTH,
     USERS_INSPECT_SESSION, /* which runs too seldom to be prepared */
     USERS_STATEMENTS
 } users_statement_number;

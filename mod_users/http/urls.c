@@ -21,6 +21,19 @@ bool users_url_is_metadata(const char *path)
            users_url_below(path, USERS_METADATA_RESOURCE);
 }
 
+bool users_url_ends_in(const char *path, const char *end)
+{
+    size_t length = strlen(path);
+
+    return length >= strlen(end) && strcmp(path + length - strlen(end), end) == 0;
+}
+
+bool users_url_is_health(const char *path)
+{
+    return users_url_ends_in(path, USERS_HEALTH_LIVE) ||
+           users_url_ends_in(path, USERS_HEALTH_READY);
+}
+
 const users_location *users_next_endpoint(const users_settings *settings, users_endpoint kind,
                                           int *index)
 {

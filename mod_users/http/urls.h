@@ -9,11 +9,20 @@
 #define USERS_METADATA_SERVER   "/.well-known/oauth-authorization-server" /* RFC 8414 */
 #define USERS_METADATA_RESOURCE "/.well-known/oauth-protected-resource"   /* RFC 9728 */
 
+#define USERS_HEALTH_LIVE  "/live" /* ends the path */
+#define USERS_HEALTH_READY "/ready"
+
 /* What follows a prefix, from its slash on; NULL where path is not below it. */
 const char *users_url_below(const char *path, const char *prefix);
 
 /* Is this where metadata belong: one of the two, with a path behind it or not? */
 bool users_url_is_metadata(const char *path);
+
+/* Does it end like this? */
+bool users_url_ends_in(const char *path, const char *end);
+
+/* Does the end of the path tell which of the two health checks it is? */
+bool users_url_is_health(const char *path);
 
 /* The first endpoint of a kind from *index on, which then points behind it; NULL: no more. */
 const users_location *users_next_endpoint(const users_settings *settings, users_endpoint kind,

@@ -5,6 +5,12 @@ use Users::Test::Fault;
 
 my $server = Users::Test::Fault->new;
 
+# The health: status, reads, writes.
+sub health () {
+    my $answer = $server->request(GET => '/health/ready');
+    return join ' ', $answer->{status}, map { $_->{status} } $answer->{json}{checks}->@*;
+}
+
 sub read_only ($on) {
     $server->sql("alter system set default_transaction_read_only = $on");
     $server->sql("select pg_reload_conf()");
@@ -31,8 +37,12 @@ subtest 'a standby' => sub {
     my $standby = $server->postgres->standby($dir);
     my $primary = $server->postgres->dir;
 
-    $server->start_child(conninfo => "host=$dir dbname=users user=mod_users");
+    $server->start_child(conninfo => "host=$dir,$primary dbname=users user=mod_users", vhost => HEALTH_ENDPOINTS);
+    is health(), '200 UP UP', 'before the primary, a health check finds that';
+
+    $server->start_child(conninfo => "host=$dir dbname=users user=mod_users", vhost => HEALTH_ENDPOINTS);
     $server->expect_trouble('standby');
+    is health(), '200 UP DOWN', 'alone it does not take changes';
     is $server->request(GET)->{status}, 200, 'alone it is read';
     is_unavailable($server->request(PATCH), '... and a PATCH');
 

@@ -365,7 +365,7 @@ subtest 'its connection breaks at any message' => sub {
 };
 
 subtest 'a primary that is away' => sub {
-    start('1s');
+    start('1s', vhost => HEALTH_ENDPOINTS);
     wait_for_standby();
     $server->expect_log(qr/\[users:error\] .* the database \S+ can't be reached: /);
     $server->expect_log(qr/\[users:warn\] .* the database \S+ is back after /);
@@ -375,6 +375,8 @@ subtest 'a primary that is away' => sub {
     my $since = now;
     wait_until(sub { now - $since > 2 }, 'UsersReplicaLag to pass');
     is $server->request(GET)->{status}, 200, 'GET is served by the standby';
+    my $health = $server->request(GET => '/health/ready');
+    is_deeply [$health->{status}, map { $_->{status} } $health->{json}{checks}->@*], [200, 'UP', 'DOWN'], '... as the health says';
     is_unavailable($server->request(PATCH), 'PATCH');
     is_unavailable($server->request(GET => '/api/users', token => 'nobodys'), 'an unknown token');
     $primary->start;

@@ -38,7 +38,7 @@ C<create database>; C<< $server->fill($name) >> gives one that has the tables th
     );
 
 starts httpd. C<OAUTH_ENDPOINTS> is a text for C<vhost> that turns on the others of
-F<conf/users.conf>. Called on the class, C<new> too. C<site> replaces the virtual host by another
+F<conf/users.conf>, and C<HEALTH_ENDPOINTS> its health checks. Called on the class, C<new> too. C<site> replaces the virtual host by another
 text, which says C<< UsersDB "@{[$server->conninfo('second')]}" >> to name a database.
 
 C<< bare => 1 >> leaves out the module, and the virtual host with it.
@@ -112,7 +112,10 @@ use constant OAUTH_ENDPOINTS => join '', map { "<Location $_->[1]>\nUsersEndpoin
     (map { [$_ => "/api/oauth/$_"] } qw(token revoke introspect)),
     (map { [metadata => "/.well-known/oauth-$_"] } qw(authorization-server protected-resource/api/users));
 
-our @EXPORT = qw(READ_TOKEN UPDATE_TOKEN FULL_TOKEN REGISTER_TOKEN CLIENT_ID CLIENT_SECRET
+use constant HEALTH_ENDPOINTS =>
+    join '', map { "<Location /health/$_>\nUsersEndpoint health\n</Location>\n" } qw(live ready);
+
+our @EXPORT = qw(HEALTH_ENDPOINTS READ_TOKEN UPDATE_TOKEN FULL_TOKEN REGISTER_TOKEN CLIENT_ID CLIENT_SECRET
     OAUTH_ENDPOINTS done_testing now wait_until);
 
 my $SOURCE  = $ENV{USERS_SRCDIR}             // abs_path(dirname(__FILE__) . '/../../..');
