@@ -47,6 +47,10 @@ is_deeply warned(conf => $everywhere, site => vhost('a.example') . vhost('b.exam
     [qw(a.example b.example)], 'one for each virtual host that others can reach';
 is_deeply warned(conf => $everywhere, site => vhost('a.example', '') . vhost('b.example')),
     ['b.example'], 'none for one that does not serve the API';
+is_deeply warned(conf => $everywhere, site => vhost('a.example', HEALTH_ENDPOINTS . $endpoint =~ s/<.*//sr)),
+    [], 'none for one that has health checks alone';
+is_deeply warned(conf => $everywhere, site => vhost('a.example', HEALTH_ENDPOINTS . $endpoint)), ['a.example'],
+    'one for one that has both';
 is_deeply warned(conf => $everywhere, site => vhost('a.example', $endpoint, '127.0.0.1:8080')),
     [], 'none for a virtual host of a loopback address';
 is_deeply warned(conf => $everywhere, site => $endpoint), ['localhost'],
