@@ -4,6 +4,7 @@
 #include <httpd.h> /* first: http_config.h needs it */
 
 #include <http_config.h>
+#include <http_protocol.h>
 #include <http_request.h>
 #include <http_ssl.h>
 
@@ -24,9 +25,11 @@
 #include "config/password.h"
 #include "config/settings.h"
 #include "http/process.h"
+#include "http/trace.h"
 
 static void register_hooks(apr_pool_t *pool)
 {
+    static const char *const header_modules[] = {"mod_headers.c", NULL};
     static const char *const tls_modules[] = {"mod_ssl.c", "mod_tls.c", NULL};
 
     users_guard_register(pool);
@@ -50,6 +53,8 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_child_init(users_hash_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_child_open, NULL, NULL, APR_HOOK_MIDDLE);
 
+    /* behind those who remove what clients send: RequestHeader unset traceparent early */
+    ap_hook_post_read_request(users_trace_begin, header_modules, NULL, APR_HOOK_FIRST);
     ap_hook_map_to_storage(users_endpoint_map, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_check_access(users_access_check, NULL, NULL, APR_HOOK_LAST, AP_AUTH_INTERNAL_PER_CONF);
     ap_hook_check_authn(users_guard_authenticate, NULL, NULL, APR_HOOK_MIDDLE,

@@ -8,6 +8,7 @@
 #include "core/account.h"
 #include "core/scope.h"
 #include "http/reply.h"
+#include "http/trace.h"
 
 #include <apr_strings.h>
 #include <http_log.h>
@@ -320,9 +321,9 @@ static bool is_misconfigured(request_rec *r, const users_draft *draft, const jso
         const char *field = json_string_value(json_object_get(fault, "field"));
 
         if (draft->lacks_country && strcmp(field, "country") == 0) {
-            ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                          "UsersDefaultCountry: the database knows no country %s",
-                          users_settings_of(r->server)->default_country);
+            users_log_request(r, APLOG_ERR, 0,
+                              "UsersDefaultCountry: the database knows no country %s",
+                              users_settings_of(r->server)->default_country);
             return true;
         }
     }

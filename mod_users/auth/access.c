@@ -6,6 +6,7 @@
 #include "core/scope.h"
 #include "http/database.h"
 #include "http/reply.h"
+#include "http/trace.h"
 
 #include <apr_strings.h>
 #include <http_core.h>
@@ -151,11 +152,11 @@ static users_refusal judge_scope(request_rec *r, users_admission *admission)
     const users_principal *principal = &admission->principal;
     const char *scope = admission->scope;
 
-    ap_log_rerror(APLOG_MARK, APLOG_TRACE2, 0, r,
-                  "user %" APR_INT64_T_FMT "%s, application %" APR_INT64_T_FMT
-                  ", has the scopes '%s' and needs %s",
-                  principal->user, principal->suspended ? ", suspended" : "",
-                  principal->application, principal->scopes, scope);
+    users_log_request(r, APLOG_TRACE2, 0,
+                      "user %" APR_INT64_T_FMT "%s, application %" APR_INT64_T_FMT
+                      ", has the scopes '%s' and needs %s",
+                      principal->user, principal->suspended ? ", suspended" : "",
+                      principal->application, principal->scopes, scope);
     if (principal->suspended) {
         return users_refuse(HTTP_FORBIDDEN, "the account is suspended");
     }
@@ -228,8 +229,8 @@ static int refuse(request_rec *r)
         accept = found->admission.accept;
     } else {
         accept = users_accept_parse(apr_table_get(r->headers_in, "Accept"), r->pool);
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      "%s reached %s without its access checker: refused", r->uri, r->handler);
+        users_log_request(r, APLOG_ERR, 0, "%s reached %s without its access checker: refused",
+                          r->uri, r->handler);
     }
     return r->main ? refused.status : users_reply_refusal(r, &accept, refused);
 }
@@ -245,8 +246,8 @@ static int finish(request_rec *r, const verdict *found, bool undecided)
      * not decided yet: it may still refuse, with an answer of its own.
      */
     if (r->main || undecided) {
-        ap_log_rerror(APLOG_MARK, APLOG_TRACE2, 0, r, "%d is left to httpd: %s",
-                      found->refusal.status, found->refusal.sentence);
+        users_log_request(r, APLOG_TRACE2, 0, "%d is left to httpd: %s", found->refusal.status,
+                          found->refusal.sentence);
         return found->refusal.status;
     }
     return users_reply_refusal_early(r, &found->admission.accept, found->refusal);

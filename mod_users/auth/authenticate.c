@@ -3,6 +3,7 @@
 #include "auth/verify.h"
 #include "config/settings.h"
 #include "core/scope.h"
+#include "http/trace.h"
 #include "http/urls.h"
 
 #include <apr_lib.h>
@@ -63,8 +64,8 @@ static users_refusal judge_token(request_rec *r, users_db_call *call, const char
         return users_refuse_outcome(r, outcome);
     }
     if (!found) {
-        ap_log_rerror(APLOG_MARK, APLOG_TRACE2, 0, r, "the bearer token is %s",
-                      token ? "not a live one" : "malformed");
+        users_log_request(r, APLOG_TRACE2, 0, "the bearer token is %s",
+                          token ? "not a live one" : "malformed");
         return refuse_token(r);
     }
     r->ap_auth_type = "Bearer";
@@ -161,7 +162,7 @@ users_refusal users_authenticate_request(request_rec *r, users_db_call *call,
     users_credential credential =
         users_credential_parse(apr_table_get(r->headers_in, "Authorization"), r->pool);
 
-    ap_log_rerror(APLOG_MARK, APLOG_TRACE3, 0, r, "the credential is %s", kinds[credential.kind]);
+    users_log_request(r, APLOG_TRACE3, 0, "the credential is %s", kinds[credential.kind]);
     switch (credential.kind) {
     case USERS_CREDENTIAL_REPEATED:
         return users_refuse(HTTP_BAD_REQUEST, "there is more than one Authorization header field");
@@ -210,9 +211,9 @@ users_refusal users_authenticate_environment(request_rec *r, users_db_call *call
         return users_refuse_outcome(r, outcome);
     }
     if (!found) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      "UsersTokenApplication '%s': there is no such application",
-                      settings->token_application);
+        users_log_request(r, APLOG_ERR, 0,
+                          "UsersTokenApplication '%s': there is no such application",
+                          settings->token_application);
         return users_refuse_outcome(r, USERS_OUTCOME_FAILED);
     }
     principal->scopes = scopes ? normal_scopes(scopes, r->pool) : "";

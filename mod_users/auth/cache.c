@@ -1,6 +1,7 @@
 #include "auth/cache.h"
 
 #include "config/settings.h"
+#include "http/trace.h"
 
 #include <ap_provider.h>
 #include <ap_socache.h>
@@ -175,8 +176,9 @@ static void note(request_rec *r, apr_status_t status)
     apr_uint32_t failing = status != APR_SUCCESS;
 
     if (apr_atomic_xchg32(&cache->failing, failing) != failing) {
-        ap_log_rerror(APLOG_MARK, failing ? APLOG_ERR : APLOG_WARNING, status, r,
-                      failing ? "UsersCache keeps nothing: hashed passwords are hashed each time"
+        users_log_request(r, failing ? APLOG_ERR : APLOG_WARNING, status,
+                          failing
+                              ? "UsersCache keeps nothing: hashed passwords are hashed each time"
                               : "UsersCache works again");
     }
 }

@@ -6,10 +6,10 @@
 #include "core/scope.h"
 #include "http/database.h"
 #include "http/reply.h"
+#include "http/trace.h"
 
 #include <apr_strings.h>
 #include <http_core.h>
-#include <http_log.h>
 #include <http_request.h>
 #include <mod_auth.h>
 
@@ -39,9 +39,8 @@ int users_guard_authenticate(request_rec *r)
         return OK;
     }
     if (!users_database_get(r->server)) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      "AuthType Users: there is no UsersDB for the server %s",
-                      r->server->server_hostname);
+        users_log_request(r, APLOG_ERR, 0, "AuthType Users: there is no UsersDB for the server %s",
+                          r->server->server_hostname);
     }
     principal = apr_pcalloc(r->pool, sizeof(*principal));
     refused = users_authenticate_request(r, users_database_call(r), USERS_KNOW_OWNER, principal);
@@ -100,8 +99,8 @@ static authz_status check_scopes(request_rec *r, const char *line, const void *p
         }
         users_caller_note_missing(r, word);
     }
-    ap_log_rerror(APLOG_MARK, APLOG_TRACE2, 0, r, "'%s' has none of the scopes '%s'",
-                  scopes ? scopes : "", (const char *)parsed);
+    users_log_request(r, APLOG_TRACE2, 0, "'%s' has none of the scopes '%s'", scopes ? scopes : "",
+                      (const char *)parsed);
     return AUTHZ_DENIED;
 }
 

@@ -6,6 +6,7 @@
 #include "core/episode.h"
 #include "http/network.h"
 #include "http/process.h"
+#include "http/trace.h"
 
 #include <ap_mpm.h>
 #include <apr_atomic.h>
@@ -254,15 +255,17 @@ static void note(request_rec *r, bool computed)
 
     if (computed) {
         if (users_episode_pass(&hashers.refusing, 0, QUIET, &summary)) {
-            ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
-                          "hashed passwords are computed in time again after %.1f s, in which %u "
-                          "requests were refused",
-                          summary.seconds, summary.count);
+            users_log_request(
+                r, APLOG_WARNING, 0,
+                "hashed passwords are computed in time again after %.1f s, in which %u "
+                "requests were refused",
+                summary.seconds, summary.count);
         }
     } else if (users_episode_meet(&hashers.refusing, 0) == USERS_MET_FIRST) {
-        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
-                      "more hashed passwords come than UsersHashSlots computes in time: requests "
-                      "with them are refused");
+        users_log_request(
+            r, APLOG_WARNING, 0,
+            "more hashed passwords come than UsersHashSlots computes in time: requests "
+            "with them are refused");
     }
 }
 
@@ -278,9 +281,9 @@ bool users_hash_compare(request_rec *r, const users_attempt *attempt, const char
                c->status != APR_ENOMEM;
         *right = done && c->status == APR_SUCCESS;
         if (done && !*right) {
-            ap_log_rerror(APLOG_MARK, APLOG_TRACE3, 0, r,
-                          "a wrong password has cost as much as %u bcrypts of cost %d", c->work,
-                          LOWEST_COST);
+            users_log_request(r, APLOG_TRACE3, 0,
+                              "a wrong password has cost as much as %u bcrypts of cost %d", c->work,
+                              LOWEST_COST);
         }
         users_workers_release(&hashers.workers, &c->job);
     }

@@ -3,6 +3,7 @@
 #include "auth/counts.h"
 #include "config/settings.h"
 #include "core/failures.h"
+#include "http/trace.h"
 
 #include <apr_strings.h>
 #include <http_core.h>
@@ -81,10 +82,11 @@ users_refusal users_limit_token(request_rec *r, apr_int64_t application)
     }
     known = users_failures_add(count_of(r, "token", application), APR_USEC_PER_SEC);
     if (known.count == (apr_uint32_t)most + 1) {
-        ap_log_rerror(APLOG_MARK, users_counts_level(&shared->lines), 0, r,
-                      "application %" APR_INT64_T_FMT " asks for more than %d tokens a second, and "
-                      "is told to come again (UsersTokenRate)",
-                      application, most);
+        users_log_request(r, users_counts_level(&shared->lines), 0,
+                          "application %" APR_INT64_T_FMT
+                          " asks for more than %d tokens a second, and "
+                          "is told to come again (UsersTokenRate)",
+                          application, most);
     }
     return known.count <= (apr_uint32_t)most
                ? users_pass()
@@ -121,11 +123,12 @@ users_refusal users_limit_note_probe(request_rec *r, apr_int64_t account)
     }
     known = users_failures_add(count_of(r, "probe", account), settings->probe_window);
     if (known.count == (apr_uint32_t)most) {
-        ap_log_rerror(APLOG_MARK, users_counts_level(&shared->lines), 0, r,
-                      "account %" APR_INT64_T_FMT " has asked for %d addresses that others have; "
-                      "changes of its address are refused for %" APR_TIME_T_FMT
-                      " s (UsersProbeLimit, UsersProbeWindow)",
-                      account, most, apr_time_sec(known.left) + 1);
+        users_log_request(r, users_counts_level(&shared->lines), 0,
+                          "account %" APR_INT64_T_FMT
+                          " has asked for %d addresses that others have; "
+                          "changes of its address are refused for %" APR_TIME_T_FMT
+                          " s (UsersProbeLimit, UsersProbeWindow)",
+                          account, most, apr_time_sec(known.left) + 1);
     }
     return known.count <= (apr_uint32_t)most ? users_pass() : refuse_probe(r, known.left);
 }

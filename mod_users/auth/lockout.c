@@ -3,6 +3,7 @@
 #include "auth/counts.h"
 #include "config/settings.h"
 #include "http/network.h"
+#include "http/trace.h"
 
 #include <apr_escape.h>
 #include <apr_strings.h>
@@ -72,12 +73,12 @@ static void tell(request_rec *r, const users_attempt *attempt, const users_failu
     int level = users_counts_level(&shared->lines);
     bool cut = strlen(attempt->name) > NAME_SHOWN;
 
-    ap_log_rerror(APLOG_MARK, level, 0, r,
-                  "too many wrong secrets (%u) of the %s \"%.*s%s\" came from %s, which is refused "
-                  "under this name for %" APR_TIME_T_FMT
-                  " s (UsersMaxFailures, UsersFailureWindow)",
-                  known->count, attempt->kind, NAME_SHOWN, attempt->name, cut ? "..." : "",
-                  r->useragent_ip, apr_time_sec(known->left) + 1);
+    users_log_request(
+        r, level, 0,
+        "too many wrong secrets (%u) of the %s \"%.*s%s\" came from %s, which is refused "
+        "under this name for %" APR_TIME_T_FMT " s (UsersMaxFailures, UsersFailureWindow)",
+        known->count, attempt->kind, NAME_SHOWN, attempt->name, cut ? "..." : "", r->useragent_ip,
+        apr_time_sec(known->left) + 1);
 }
 
 /* Attempts */

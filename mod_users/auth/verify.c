@@ -5,6 +5,7 @@
 #include "auth/lockout.h"
 #include "config/settings.h"
 #include "core/wipe.h"
+#include "http/trace.h"
 
 #include <apr_strings.h>
 #include <http_log.h>
@@ -46,7 +47,7 @@ static users_refusal compute_hash(request_rec *r, const users_attempt *attempt, 
 {
     bool right;
 
-    ap_log_rerror(APLOG_MARK, APLOG_TRACE3, 0, r, "the password has to be hashed");
+    users_log_request(r, APLOG_TRACE3, 0, "the password has to be hashed");
     if (!users_hash_compare(r, attempt, given, own, hash, &right)) {
         return users_refuse_for_now(r, HTTP_SERVICE_UNAVAILABLE,
                                     "too many passwords are being verified at the moment", 1);
@@ -65,7 +66,7 @@ static users_refusal recall_hash(request_rec *r, const users_attempt *attempt, c
     users_refusal refused;
 
     if (has_key && is_remembered(r, key)) {
-        ap_log_rerror(APLOG_MARK, APLOG_TRACE3, 0, r, "the password was verified before");
+        users_log_request(r, APLOG_TRACE3, 0, "the password was verified before");
         return users_pass();
     }
     refused = compute_hash(r, attempt, given, true, hash);

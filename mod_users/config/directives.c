@@ -16,6 +16,10 @@ static const users_choice challenges[] = {
 static const users_choice duplicates[] = {
     {"create", USERS_DUPLICATES_CREATE}, {"conflict", USERS_DUPLICATES_CONFLICT}, {NULL, 0}};
 static const users_choice flags[] = {{"on", USERS_FLAG_ON}, {"off", USERS_FLAG_OFF}, {NULL, 0}};
+static const users_choice traces[] = {{"off", USERS_TRACE_OFF},
+                                      {"propagate", USERS_TRACE_PROPAGATE},
+                                      {"generate", USERS_TRACE_GENERATE},
+                                      {NULL, 0}};
 static const users_choice token_sources[] = {
     {"database", USERS_TOKENS_DATABASE}, {"environment", USERS_TOKENS_ENVIRONMENT}, {NULL, 0}};
 static const users_choice token_users[] = {
@@ -82,6 +86,10 @@ const command_rec users_directives[] = {
                      MEMBER(replica), .is_conninfo = true),
     SERVER_DIRECTIVE("UsersReplicaLag", users_set_duration,
                      "How old what UsersDBReplica tells may be (default: 2s)", MEMBER(replica_lag)),
+    SERVER_DIRECTIVE("UsersTraceParent", users_set_choice,
+                     "The trace of a request, by its traceparent: off (default), propagate, or "
+                     "generate one where there is none",
+                     MEMBER(trace_parent), .choices = traces),
     SERVER_DIRECTIVE("UsersChallenge", users_set_choice,
                      "What a 401 asks for: both (default) or bearer", MEMBER(challenge),
                      .choices = challenges),

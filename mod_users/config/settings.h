@@ -56,6 +56,13 @@ typedef enum {
     USERS_TOKEN_USER_ID
 } users_token_user;
 
+typedef enum {
+    USERS_TRACE_UNSET,
+    USERS_TRACE_OFF,
+    USERS_TRACE_PROPAGATE, /* a valid traceparent is taken */
+    USERS_TRACE_GENERATE   /* ... and one is made where there is none */
+} users_trace_parent;
+
 #define USERS_NONE (-1) /* a zero that was set, since zero means unset */
 
 /*
@@ -78,6 +85,7 @@ typedef enum {
     setting(int, host_lanes, 0) \
     setting(const char *, replica, NULL) \
     setting(apr_interval_time_t, replica_lag, apr_time_from_sec(2)) \
+    setting(users_trace_parent, trace_parent, USERS_TRACE_OFF) \
     setting(users_challenge, challenge, USERS_CHALLENGE_BOTH) \
     setting(const char *, realm, "users") \
     setting(const char *, host_name, NULL) \

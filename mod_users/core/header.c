@@ -178,3 +178,27 @@ const char *users_idempotency_key_parse(const char *value, apr_pool_t *pool)
 
     return key && *key && strlen(key) <= KEY_LIMIT ? key : NULL;
 }
+
+/* So many digits, and a value above zero where that is needed: lower case alone (HEXDIGLC). */
+static bool is_hex(const char *at, size_t length, bool not_zero)
+{
+    return strspn(at, "0123456789abcdef") >= length && !(not_zero && strspn(at, "0") >= length);
+}
+
+/* Section 3.2: version "-" trace-id "-" parent-id "-" trace-flags */
+const char *users_traceparent_parse(const char *value, apr_pool_t *pool)
+{
+    enum { TRACE = 3, PARENT = 36, FLAGS = 53, END = 55 };
+    bool well_formed = strlen(value) >= END && is_hex(value, 2, false) && value[TRACE - 1] == '-' &&
+                       is_hex(value + TRACE, USERS_TRACE_LENGTH, true) &&
+                       value[PARENT - 1] == '-' && is_hex(value + PARENT, 16, true) &&
+                       value[FLAGS - 1] == '-' && is_hex(value + FLAGS, 2, false);
+
+    if (!well_formed || strncmp(value, "ff", 2) == 0 || strchr(value, ',')) {
+        return NULL;
+    }
+    if (value[END] && (value[END] != '-' || strncmp(value, "00", 2) == 0)) {
+        return NULL;
+    }
+    return apr_pstrmemdup(pool, value + TRACE, USERS_TRACE_LENGTH);
+}

@@ -1,4 +1,4 @@
-/* The request header fields that steer an operation, but for Authorization and Accept. */
+/* The request header fields but for Authorization and Accept. */
 #ifndef USERS_CORE_HEADER_H
 #define USERS_CORE_HEADER_H
 
@@ -37,5 +37,14 @@ users_prefer users_prefer_parse(const char *value);
  * where value is malformed.
  */
 const char *users_idempotency_key_parse(const char *value, apr_pool_t *pool);
+
+#define USERS_TRACE_LENGTH 32 /* hexadecimal digits of a trace id */
+
+/*
+ * traceparent (W3C Trace Context, level 1): the trace id in memory of pool; NULL where value is
+ * malformed, as where several header fields were joined to one. Versions above 00 may have more
+ * behind what 00 has.
+ */
+const char *users_traceparent_parse(const char *value, apr_pool_t *pool);
 
 #endif

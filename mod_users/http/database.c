@@ -1,6 +1,7 @@
 #include "http/database.h"
 
 #include "config/settings.h"
+#include "http/trace.h"
 
 #include <apr_hash.h>
 #include <apr_strings.h>
@@ -25,7 +26,7 @@ static void write_to_request(void *context, const char *file, int line, users_lo
 {
     const request_rec *r = context;
 
-    ap_log_rerror(file, line, APLOG_MODULE_INDEX, (int)level, status, r, "%s", text);
+    users_log_request_write(file, line, APLOG_MODULE_INDEX, (int)level, status, r, "%s", text);
 }
 
 users_log users_database_log(server_rec *s)

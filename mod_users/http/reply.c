@@ -2,6 +2,7 @@
 
 #include "core/credential.h"
 #include "core/json.h"
+#include "http/trace.h"
 
 #include <apr_strings.h>
 #include <http_log.h>
@@ -193,8 +194,8 @@ int users_reply_refusal(request_rec *r, const users_accept *accept, users_refusa
 {
     users_fault fault = {.text = refused.sentence};
 
-    ap_log_rerror(APLOG_MARK, APLOG_TRACE2, 0, r, "refused with %d: %s", refused.status,
-                  refused.sentence ? refused.sentence : "");
+    users_log_request(r, APLOG_TRACE2, 0, "refused with %d: %s", refused.status,
+                      refused.sentence ? refused.sentence : "");
     if (refused.status == AP_FILTER_ERROR) {
         return AP_FILTER_ERROR; /* a filter has answered already */
     }
@@ -215,8 +216,8 @@ int users_reply_refusal_early(request_rec *r, const users_accept *accept, users_
 
 int users_reply_faults(request_rec *r, const users_accept *accept, const apr_array_header_t *faults)
 {
-    ap_log_rerror(APLOG_MARK, APLOG_TRACE2, 0, r, "refused with 422: %d faults, the first is of %s",
-                  faults->nelts, APR_ARRAY_IDX(faults, 0, users_fault).field);
+    users_log_request(r, APLOG_TRACE2, 0, "refused with 422: %d faults, the first is of %s",
+                      faults->nelts, APR_ARRAY_IDX(faults, 0, users_fault).field);
     return send_errors(r, accept, HTTP_UNPROCESSABLE_ENTITY, (const users_fault *)faults->elts,
                        faults->nelts);
 }

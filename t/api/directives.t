@@ -90,6 +90,7 @@ subtest 'values' => sub {
         UsersChangeLanes => [[qw(0 1 1000)], [qw(-1 1001 one)], 'a number from 0 to 1000'],
         UsersMaxBody   =>
             [[qw(1 65536 16777216)], [qw(0 -1 16777217 64k)], 'a number from 1 to 16777216'],
+        UsersTraceParent => [[qw(off propagate generate Off)], [qw(on yes 00)], 'off or propagate or generate'],
         UsersChallenge  => [[qw(both bearer BEARER)], [qw(basic none)], 'both or bearer'],
         UsersDuplicates => [[qw(create conflict Conflict)], ['refuse'], 'create or conflict'],
         UsersRealm      => [

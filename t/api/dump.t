@@ -53,6 +53,7 @@ my %SET = (
     UsersHostLanes          => 7,
     UsersDBReplica          => '"dbname=users host=replica.example hostaddr=::1"',
     UsersReplicaLag         => '5s',
+    UsersTraceParent        => 'generate',
     UsersChallenge          => 'bearer',
     UsersRealm              => '"The users of example.com"',
     UsersHostName           => '"panel.example.com"',

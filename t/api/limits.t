@@ -195,6 +195,13 @@ sub is_limited ($most, $seconds, @answers) {
     return $count;
 }
 
+subtest 'each of ten in a minute is told to the log' => sub {
+    restart(vhost => 'UsersProbeLimit 1');
+    ask("asker$_", 'taken1') for 1 .. ACCOUNTS;
+    is scalar(grep { /\[users:warn\] .*has asked for 1 addresses that others have;/ } $server->error_log), ACCOUNTS,
+        'as a warning';
+};
+
 subtest 'an application has tokens issued' => sub {
     restart();
     my $before = stored();

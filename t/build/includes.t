@@ -1,5 +1,6 @@
 # Who may know whom: the folders of mod_users/ depend on each other in one direction only, and none
-# but db/ and usersctl/ knows libpq, a program of its own that may know core/ and db/, too.
+# but db/ and usersctl/ knows libpq, a program of its own that may know core/ and db/, too. And every
+# line that the log has of a request has its trace.
 
 use v5.36;
 use Cwd            qw(abs_path);
@@ -25,6 +26,7 @@ sub fault ($file, $line) {
     my ($folder) = $file =~ m{^(.*)/} ? $1 : '';
     my $program = $folder eq 'usersctl';
 
+    return 'logs without the trace: users_log_request()' if $file ne 'http/trace.c' && $line =~ /\bap_log_rerror\b/;
     return 'knows libpq' if $folder ne 'db' && !$program && $line =~ $LIBPQ;
     return unless $line =~ /^\s*#\s*include\s*(["<])([^">]+)[">]/;
     my ($quote, $name) = ($1, $2);
@@ -74,6 +76,7 @@ my @wrong = (
     ['api/x.c',      '#include "config/directives.h"',  'the directives'],
     ['api/x.c',      '#include "db/pool.h"',            'what is behind the door'],
     ['auth/x.c',     '    PGresult *result;',           'a result'],
+    ['auth/x.c',     '    ap_log_rerror(x, "x");',      'a line for the log without the trace'],
     ['http/x.c',     '#include <libpq-fe.h>',           'libpq'],
     ['usersctl/x.c', '#include "config/settings.h"',    'the module, from the program'],
     ['api/x.c',      '#include "account.h"',            'a file without its folder'],

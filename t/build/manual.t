@@ -174,7 +174,7 @@ my %SHOWN_TO_NOBODY = map { $_ => 1 } (
 );
 
 my $SQL     = qr/\bselect\b|\bunnest\(|\bcase when\b|^ where |\bset \w+ = |^-c |^set |= \$\d/;
-my $LOGGING = qr/^(?:ap_log_\w*error|users_log_at)$/;
+my $LOGGING = qr/^(?:ap_log_\w*error|users_log_(?:at|request))$/;
 my $REFUSAL = qr/refus|lock_out|or_wrong|users_oauth_invalid|invalid_client|^reply$/;
 my $OTHERS  = qr/challenge|apr_table|json_pack|^(?:print|AP_INIT_TAKE1|SERVER_DIRECTIVE|users_process_\w+|users_counts_memory)$/;
 

@@ -373,6 +373,63 @@ static void idempotency_keys_are_quoted_or_bare(void **state)
     }
 }
 
+#define TRACE    "0af7651916cd43dd8448eb211c80319c"
+#define PARENT   "b7ad6b7169203331"
+#define ZEROS_16 "0000000000000000"
+
+static void traceparent_names_a_trace(void **state)
+{
+    static const struct {
+        const char *value;
+        const char *trace;
+    } rows[] = {
+        {"00-" TRACE "-" PARENT "-01", TRACE},
+        {"00-" TRACE "-" PARENT "-00", TRACE},
+        {"00-" TRACE "-" PARENT "-ff", TRACE}, /* flags that nobody knows */
+        {"00-" ZEROS_16 "000000000000000f-000000000000000f-01", ZEROS_16 "000000000000000f"},
+        {"01-" TRACE "-" PARENT "-01", TRACE}, /* higher versions */
+        {"01-" TRACE "-" PARENT "-01-", TRACE},
+        {"fe-" TRACE "-" PARENT "-01-what the future-brings", TRACE},
+        {"", NULL},
+        {"00", NULL},
+        {"00-" TRACE "-" PARENT "-0", NULL},
+        {"00-" TRACE "-" PARENT "-01-", NULL}, /* 00 has no more */
+        {"00-" TRACE "-" PARENT "-01-what", NULL},
+        {"00-" TRACE "-" PARENT "-011", NULL},
+        {"01-" TRACE "-" PARENT "-011", NULL},
+        {"01-" TRACE "-" PARENT "-01.what", NULL},
+        {"ff-" TRACE "-" PARENT "-01", NULL},
+        {"ff-" TRACE "-" PARENT "-01-what", NULL},
+        {"0-" TRACE "-" PARENT "-01-", NULL},
+        {"0g-" TRACE "-" PARENT "-01", NULL},
+        {"0A-" TRACE "-" PARENT "-01", NULL},
+        {"00-" ZEROS_16 ZEROS_16 "-" PARENT "-01", NULL},
+        {"00-" TRACE "-" ZEROS_16 "-01", NULL},
+        {"00-0AF7651916CD43DD8448EB211C80319C-" PARENT "-01", NULL},
+        {"00-" TRACE "-B7AD6B7169203331-01", NULL},
+        {"00-" TRACE "-" PARENT "-0F", NULL},
+        {"00-0af7651916cd43dd8448eb211c80319g-" PARENT "-01", NULL},
+        {"00-" TRACE "0-b7ad6b716920333-01", NULL},
+        {"00-0af7651916cd43dd8448eb211c80319-" PARENT "0-01", NULL},
+        {"00_" TRACE "-" PARENT "-01", NULL},
+        {"00-" TRACE "_" PARENT "-01", NULL},
+        {"00-" TRACE "-" PARENT "_01", NULL},
+        {" 00-" TRACE "-" PARENT "-01", NULL},
+        {"00-" TRACE "-" PARENT "-01 ", NULL},
+        {"\"00-" TRACE "-" PARENT "-01\"", NULL},
+        {"00-" TRACE "-" PARENT "-01, 00-" TRACE "-" PARENT "-01", NULL}, /* two fields */
+        {"01-" TRACE "-" PARENT "-01-a, 01-" TRACE "-" PARENT "-01", NULL},
+        {"00-caf\xC3\xA9" TRACE "-" PARENT "-01", NULL},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        const char *got = users_traceparent_parse(rows[i].value, *state);
+        if (rows[i].trace == NULL ? got != NULL
+                                  : (got == NULL || strcmp(got, rows[i].trace) != 0)) {
+            fail_msg("%s: %s", rows[i].value, got != NULL ? got : "NULL");
+        }
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(accept_chooses_a_type),
     cmocka_unit_test(accept_carries_a_version),
@@ -381,6 +438,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(prefer_knows_two_preferences),
     cmocka_unit_test(prefer_is_ignored_where_it_is_malformed),
     cmocka_unit_test(idempotency_keys_are_quoted_or_bare),
+    cmocka_unit_test(traceparent_names_a_trace),
 };
 
 UNIT_MAIN(tests)
