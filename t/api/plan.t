@@ -143,8 +143,9 @@ $server->stop;
 $server->start(vhost => 'UsersReadLanes 0');
 test_plans('UsersReadLanes 0', grep { $_->[1] =~ /^GET/ } @requests);
 $server->stop;
-$server->start(vhost => "UsersPasswordGrant on\n" . OAUTH_ENDPOINTS);
+$server->start(vhost => "UsersPasswordGrant on\n" . OAUTH_ENDPOINTS . HEALTH_ENDPOINTS);
 test_plans('OAuth', @oauth);
+test_plans('health', [200, 'a check', [GET => '/health/ready'], qw(token)]);
 for my $user ('id 1001', "external_id\nUsersTokenApplication ${\CLIENT_ID} 1") {
     my ($how, $value) = $user =~ /(.*) (\d+)/s;
     $server->stop;

@@ -114,4 +114,25 @@ for my $name (sort { $STARTS{$a} <=> $STARTS{$b} } keys %STARTS) {
     };
 }
 
+subtest 'a child that ends while it checks the health' => sub {
+    plan skip_all => 'its child is the only one' if $server->single_process;
+    my @ready = (GET => '/health/ready');
+    my $begun = sub { $server->count_log(qr/the health of the database \S+ is checked/) };
+    start(HOUR, HEALTH_ENDPOINTS, timeout => 60, acquire => 60);
+    is $server->request(@ready)->{status}, 200, 'it is good';
+    $torture->set_clock(HOUR + 2);
+    my @frozen = $server->backends;
+    kill STOP => @frozen;
+    my $last = $server->begin(@ready);
+    wait_until(sub { $begun->() == 2 }, 'another check to begin');
+    kill KILL => $server->children;
+    ok !eval { $last->answer }, 'it never answers';
+    kill CONT => @frozen;
+    is $server->request(@ready)->{status}, 200, 'the next one tells what was found last';
+    is $begun->(), 2, '... and leaves it the time to check';
+    $torture->set_clock(HOUR + 2 * 3600);
+    is $server->request(@ready)->{status}, 200, 'after that another one';
+    is $begun->(), 3, '... checks';
+};
+
 done_testing;

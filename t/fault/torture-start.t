@@ -19,7 +19,7 @@ sub start_httpd ($call) {
         $server->start_child(
             preload  => $torture->library,
             conninfo => $server->conninfo . " password='exec:/bin/echo secret'",
-            vhost    => 'UsersDBReplica "' . $server->conninfo . '"',
+            vhost    => HEALTH_ENDPOINTS . 'UsersDBReplica "' . $server->conninfo . '"',
         );
         $server->request(GET => '/');    # no answer of ours: a child is there
         1;
@@ -31,6 +31,8 @@ sub start_httpd ($call) {
     if ($started) {
         my $status = $server->request(GET)->{status};
         push @wrong, $status unless $status =~ /^(?:200|5..)$/;
+        my $health = $server->request(GET => '/health/ready');
+        push @wrong, "health $health->{status}" unless $health->{status} =~ /^(?:200|503)$/ && $health->{json}{checks};
         $server->allow_log(qr/\[users:crit\]|UsersHostLanes: the system has no such locks/) if @victims;
         $server->stop;
     } else {

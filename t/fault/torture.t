@@ -358,7 +358,7 @@ subtest 'where memory of libpq and jansson runs out' => sub {
 };
 
 subtest 'alone, unprepared, with no password remembered' => sub {
-    start("UsersReadLanes 0\nUsersDBPrepare off\nUsersCredentialCache 0");
+    start("UsersReadLanes 0\nUsersDBPrepare off\nUsersCredentialCache 0\nUsersTraceParent generate");
     torture(@$_) for @READS, @CHANGES[0 .. 1];
     torture(@$_, fresh => 1) for $LONG ? (@READS, @CHANGES) : ();
     stop();
