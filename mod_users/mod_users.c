@@ -24,6 +24,7 @@
 #include "config/dump.h"
 #include "config/password.h"
 #include "config/settings.h"
+#include "http/cors.h"
 #include "http/process.h"
 #include "http/trace.h"
 
@@ -33,6 +34,7 @@ static void register_hooks(apr_pool_t *pool)
     static const char *const tls_modules[] = {"mod_ssl.c", "mod_tls.c", NULL};
 
     users_guard_register(pool);
+    users_cors_register();
     ap_hook_pre_config(users_cache_prepare, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(users_startup_check, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(users_cache_check, NULL, NULL, APR_HOOK_LAST); /* wants the defaults */
@@ -63,6 +65,8 @@ static void register_hooks(apr_pool_t *pool)
                         AP_AUTH_INTERNAL_PER_CONF);
     ap_hook_fixups(users_access_complete, NULL, NULL, APR_HOOK_LAST);
     ap_hook_fixups(users_endpoint_choose, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_insert_filter(users_cors_insert, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_insert_error_filter(users_cors_insert, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_account_run, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_oauth_run, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_health_run, NULL, NULL, APR_HOOK_MIDDLE);

@@ -1,22 +1,14 @@
 #include "api/endpoint.h"
 
 #include "config/settings.h"
-
-#include <string.h>
+#include "http/urls.h"
 
 int users_endpoint_map(request_rec *r)
 {
-    const apr_array_header_t *endpoints = users_settings_of(r->server)->endpoints;
-
     if (r->method_number == M_TRACE) {
         return DECLINED; /* httpd answers it in this very hook */
     }
-    for (int i = 0; i < endpoints->nelts; i++) {
-        if (strcmp(r->uri, APR_ARRAY_IDX(endpoints, i, users_location).path) == 0) {
-            return OK;
-        }
-    }
-    return DECLINED;
+    return users_endpoint_at(users_settings_of(r->server), r->uri) ? OK : DECLINED;
 }
 
 static const char *handler_of(users_endpoint endpoint)

@@ -4,6 +4,7 @@
 #include "auth/caller.h"
 #include "config/settings.h"
 #include "core/scope.h"
+#include "http/cors.h"
 #include "http/database.h"
 #include "http/reply.h"
 #include "http/trace.h"
@@ -126,9 +127,7 @@ static users_refusal judge_requirements(request_rec *r, bool *needs_user)
     int status = ap_satisfies(r) == SATISFY_ANY ? OK : ap_run_access_checker_ex(r);
 
     *needs_user = status == DECLINED;
-    return status == OK || status == DECLINED
-               ? users_pass()
-               : users_caller_refuse_requirements(r);
+    return status == OK || status == DECLINED ? users_pass() : users_caller_refuse_requirements(r);
 }
 
 /* True if another module verifies tokens; its result exists only after access_checker. */
@@ -235,11 +234,20 @@ static int refuse(request_rec *r)
     return r->main ? refused.status : users_reply_refusal(r, &accept, refused);
 }
 
+/*
+ * A browser's question whether a page may send a request has no credentials, so nobody behind this
+ * hook shall ask for any: that is for the request itself.
+ */
+static int answer_preflight(request_rec *r)
+{
+    return users_cors_is_preflight(r) ? users_cors_reply_early(r, users_access_allow(r)) : OK;
+}
+
 /* What the hook returns after its judgement. undecided: httpd may still refuse what we admit. */
 static int finish(request_rec *r, const verdict *found, bool undecided)
 {
     if (found->refusal.status == OK) {
-        return OK;
+        return found->admission.operation == USERS_OPTIONS ? answer_preflight(r) : OK;
     }
     /*
      * Inside another page there is no answer of our own; and under "Satisfy Any" httpd has

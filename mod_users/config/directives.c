@@ -32,6 +32,7 @@ static const users_choice token_users[] = {
                       int: users_write_number,                                                     \
                       apr_interval_time_t: users_write_duration,                                   \
                       const char *: users_write_text,                                              \
+                      const apr_array_header_t *: users_write_origins,                             \
                       default: users_write_choice),                                                \
     .offset = offsetof(users_settings, name)
 
@@ -95,6 +96,10 @@ const command_rec users_directives[] = {
                      .choices = challenges),
     SERVER_DIRECTIVE("UsersRealm", users_set_realm, "The realm that a 401 names (default: users)",
                      MEMBER(realm)),
+    AP_INIT_TAKE_ARGV("UsersCORSOrigin", users_set_origins,
+                      ((void *)&(const users_member){MEMBER(cors_origins)}), RSRC_CONF,
+                      "Origins whose pages may call the account and read the metadata, * for all, "
+                      "or none (default)"),
     SERVER_DIRECTIVE("UsersHostName", users_set_host_name,
                      "The domain of generated email addresses (default: ServerName)",
                      MEMBER(host_name)),

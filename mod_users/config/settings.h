@@ -88,6 +88,7 @@ typedef enum {
     setting(users_trace_parent, trace_parent, USERS_TRACE_OFF) \
     setting(users_challenge, challenge, USERS_CHALLENGE_BOTH) \
     setting(const char *, realm, "users") \
+    setting(const apr_array_header_t *, cors_origins, NULL) /* const char *; empty: none */ \
     setting(const char *, host_name, NULL) \
     setting(int, max_body, 64 * 1024) \
     setting(const char *, default_country, "US") \

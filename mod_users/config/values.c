@@ -4,6 +4,7 @@
 #include "core/account.h"
 #include "core/address.h"
 #include "core/duration.h"
+#include "core/origin.h"
 #include "db/db.h"
 #include "http/urls.h"
 
@@ -158,6 +159,29 @@ const char *users_set_issuer(cmd_parms *cmd, void *location, const char *value)
                        "https://panel.example.com");
     }
     *(const char **)member_of(cmd) = value;
+    return NULL;
+}
+
+/* Whom a browser names in another way would never be let in, so it is refused here. */
+const char *users_set_origins(cmd_parms *cmd, void *location, int count, char *const values[])
+{
+    static const char valid[] =
+        "none, or * for all, or origins as browsers write them, such as https://panel.example or "
+        "http://localhost:8080: in lower case, without a default port, a path or a final slash";
+    apr_array_header_t *origins = apr_array_make(cmd->pool, count, sizeof(const char *));
+    const char *only = count == 1 ? values[0] : "";
+
+    (void)location;
+    if (count == 0) {
+        return invalid(cmd, "", valid);
+    }
+    for (int i = 0; i < count && strcasecmp(only, "none") != 0; i++) {
+        if (strcmp(only, "*") != 0 && !users_origin_is_serialised(values[i])) {
+            return invalid(cmd, values[i], valid);
+        }
+        APR_ARRAY_PUSH(origins, const char *) = values[i];
+    }
+    *(const apr_array_header_t **)member_of(cmd) = origins;
     return NULL;
 }
 
@@ -345,6 +369,17 @@ const char *users_write_text(const void *value, const users_member *m, apr_pool_
     *to++ = '"';
     *to = '\0';
     return quoted;
+}
+
+const char *users_write_origins(const void *value, const users_member *m, apr_pool_t *pool)
+{
+    const apr_array_header_t *origins = *(const apr_array_header_t *const *)value;
+
+    (void)m;
+    if (!origins) {
+        return NULL;
+    }
+    return origins->nelts ? apr_array_pstrcat(pool, origins, ' ') : "none";
 }
 
 const char *users_write_endpoint(users_endpoint endpoint)

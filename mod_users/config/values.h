@@ -49,6 +49,7 @@ const char *users_set_code(cmd_parms *cmd, void *location, const char *value);
 const char *users_set_variable(cmd_parms *cmd, void *location, const char *value);
 const char *users_set_issuer(cmd_parms *cmd, void *location, const char *value);
 const char *users_set_text(cmd_parms *cmd, void *location, const char *value);
+const char *users_set_origins(cmd_parms *cmd, void *location, int count, char *const values[]);
 const char *users_set_process_number(cmd_parms *cmd, void *location, const char *value);
 const char *users_set_process_text(cmd_parms *cmd, void *location, const char *value);
 const char *users_set_conninfo(cmd_parms *cmd, void *location, const char *value);
@@ -66,6 +67,7 @@ const char *users_write_choice(const void *value, const users_member *m, apr_poo
 const char *users_write_number(const void *value, const users_member *m, apr_pool_t *pool);
 const char *users_write_duration(const void *value, const users_member *m, apr_pool_t *pool);
 const char *users_write_text(const void *value, const users_member *m, apr_pool_t *pool);
+const char *users_write_origins(const void *value, const users_member *m, apr_pool_t *pool);
 
 /* The word for an endpoint. */
 const char *users_write_endpoint(users_endpoint endpoint);

@@ -48,6 +48,18 @@ const users_location *users_next_endpoint(const users_settings *settings, users_
     return NULL;
 }
 
+const users_location *users_endpoint_at(const users_settings *settings, const char *path)
+{
+    for (int i = 0; path && i < settings->endpoints->nelts; i++) {
+        const users_location *location = &APR_ARRAY_IDX(settings->endpoints, i, users_location);
+
+        if (strcmp(path, location->path) == 0) {
+            return location;
+        }
+    }
+    return NULL;
+}
+
 bool users_url_can_be_issuer(const char *url, apr_pool_t *pool)
 {
     apr_uri_t uri;

@@ -28,6 +28,9 @@ bool users_url_is_health(const char *path);
 const users_location *users_next_endpoint(const users_settings *settings, users_endpoint kind,
                                           int *index);
 
+/* The endpoint at exactly this path; NULL: none, or there is no path. */
+const users_location *users_endpoint_at(const users_settings *settings, const char *path);
+
 /* What clients may know the server by: RFC 8414 section 2, but that a test may do without TLS. */
 bool users_url_can_be_issuer(const char *url, apr_pool_t *pool);
 

@@ -107,6 +107,15 @@ subtest 'values' => sub {
             ],
             'a domain name with a dot, or localhost'
         ],
+        UsersCORSOrigin => [
+            ['none', 'None', '*', 'https://panel.example', 'http://localhost:8080', 'http://[::1]:1', 'https://192.0.2.1'],
+            [
+                'null', 'panel.example', 'https://panel.example/', 'https://panel.example:443', 'http://panel.example:80',
+                'https://Panel.example', 'HTTPS://panel.example', 'https://*.example', 'ftp://panel.example',
+                'https://panel.example/path', 'https://u@panel.example', 'https://192.0.2', 'http://[0::1]', '**'
+            ],
+            'none, or * for all, or origins as browsers write them'
+        ],
         UsersDefaultCountry => [[qw(US NL)], [qw(us USA U5 United), 'U S'], 'a code of ISO 3166-1 alpha-2'],
         UsersDefaultCurrency => [[qw(USD EUR)], [qw(usd US USDT U5D)], 'a code of ISO 4217'],
         UsersTokenLifetime =>

@@ -55,6 +55,7 @@ my %SET = (
     UsersReplicaLag         => '5s',
     UsersTraceParent        => 'generate',
     UsersChallenge          => 'bearer',
+    UsersCORSOrigin         => 'https://panel.example http://localhost:8080',
     UsersRealm              => '"The users of example.com"',
     UsersHostName           => '"panel.example.com"',
     UsersMaxBody            => 1024,

@@ -20,7 +20,8 @@ my ($NGHTTP, $H2LOAD) = map { find($_) } qw(nghttp h2load);
 my $server = Users::Test->new;
 my $dir    = $server->dir;
 my $scheme = 'http';
-my $vhost  = "UsersMaxBody 1000000\nUsersDBTimeout 30s\nUsersDBAcquireTimeout 60s\nUsersRequestTimeout 60s\n";
+my $PAGES  = 'https://panel.example';
+my $vhost  = "UsersCORSOrigin $PAGES\nUsersMaxBody 1000000\nUsersDBTimeout 30s\nUsersDBAcquireTimeout 60s\nUsersRequestTimeout 60s\n";
 
 
 # One child, and a place for one more: under worker, new children would otherwise have to wait in the old
@@ -117,6 +118,22 @@ subtest 'the three operations' => sub {
     is $post->{status}, 201, 'POST';
     is $server->request(GET => '/api/users', basic => [$post->{json}{user}{api}->@{qw(username password)}])->{status},
         200, 'its credentials work';
+};
+
+subtest 'pages of another origin' => sub {
+    my @origin = (origin => $PAGES);
+    my $tag = request(GET => token => READ_TOKEN)->{headers}{etag};
+    for my $case ([200, token => READ_TOKEN], [304, token => READ_TOKEN, headers => ['if-none-match' => $tag]], [401]) {
+        my ($status, %option) = @$case;
+        my $answer = request(GET => %option, headers => [@{ $option{headers} // [] }, @origin]);
+        is $answer->{status}, $status, "GET is $status";
+        is $answer->{headers}{'access-control-allow-origin'}, $PAGES, '... is theirs to read';
+        like $answer->{headers}{vary}, qr/\bOrigin\b/, '... which a cache can tell';
+        is request(GET => %option)->{headers}{'access-control-allow-origin'}, undef, '... but not that of none';
+    }
+    my $answer = request(OPTIONS => headers => [@origin, 'access-control-request-method' => 'PATCH']);
+    is $answer->{status}, 204, 'their browser asks';
+    like $answer->{headers}{'access-control-allow-methods'}, qr/\bPATCH\b/, '... and may';
 };
 
 subtest 'a refusal passes the filters' => sub {

@@ -176,7 +176,7 @@ my %SHOWN_TO_NOBODY = map { $_ => 1 } (
 my $SQL     = qr/\bselect\b|\bunnest\(|\bcase when\b|^ where |\bset \w+ = |^-c |^set |= \$\d/;
 my $LOGGING = qr/^(?:ap_log_\w*error|users_log_(?:at|request))$/;
 my $REFUSAL = qr/refus|lock_out|or_wrong|users_oauth_invalid|invalid_client|^reply$/;
-my $OTHERS  = qr/challenge|apr_table|json_pack|^(?:print|AP_INIT_TAKE1|SERVER_DIRECTIVE|users_process_\w+|users_counts_memory)$/;
+my $OTHERS  = qr/challenge|apr_table|json_pack|^(?:print|AP_INIT_\w+|SERVER_DIRECTIVE|users_process_\w+|users_counts_memory)$/;
 
 # Of usersctl, what it says of databases: of its command line and its input it says what they must be.
 my $DATABASES = qr{usersctl/(?:database|migrate|output|runner|scripts)\.c$};

@@ -444,10 +444,11 @@ static const char *const harmless[] = {
     /* of a message, which nobody misses */
     "PQcancel", "PQfreemem",
     /* characters */
-    "utf8proc_charwidth", "utf8proc_get_property", "utf8proc_iterate", "strcasecmp", "strncasecmp",
-    "strchr", "strcmp", "strcspn", "strlen", "strncmp", "strpbrk", "strrchr", "strspn", "strstr",
-    "strtol", "strtoll", "strtoul", "__isoc23_strto*", "strerror", "qsort", "mem*", "__mem*",
-    "__ctype_*", "snprintf", "vsnprintf", "__snprintf_chk", "__vsnprintf_chk",
+    "inet_ntop", "inet_pton", "utf8proc_charwidth", "utf8proc_get_property", "utf8proc_iterate",
+    "strcasecmp", "strncasecmp", "strchr", "strcmp", "strcspn", "strlen", "strncmp", "strpbrk",
+    "strrchr", "strspn", "strstr", "strtol", "strtoll", "strtoul", "__isoc23_strto*", "strerror",
+    "qsort", "mem*", "__mem*", "__ctype_*", "snprintf", "vsnprintf", "__snprintf_chk",
+    "__vsnprintf_chk",
     /* those that there are always; and what ends when nobody has it any more */
     "json_null", "json_true", "json_false", "json_delete", "json_object_del",
     /* a semaphore of ours is in order */
@@ -474,10 +475,11 @@ static const char *const harmless[] = {
     "apr_thread_cond_broadcast", "apr_thread_cond_signal", "apr_time_now", "apr_tokenize_to_argv",
     "apr_uid_*", "apr_uri_*",
     /* httpd; ap_lookup_provider fails where users_cache_check() has already refused to start */
-    "ap_bin2hex", "ap_check_cmd_context", "ap_construct_url", "ap_escape_quotes",
-    "ap_exists_config_define", "ap_get_status_line", "ap_hook_*", "ap_log_*", "ap_lookup_provider",
-    "ap_map_http_request_error", "ap_parse_strict_length", "ap_random_pick", "ap_satisfies",
-    "ap_set_content_length", "ap_set_content_type", "ap_show_mpm", "ap_state_query"};
+    "ap_*_output_filter", "ap_bin2hex", "ap_check_cmd_context", "ap_construct_url",
+    "ap_escape_quotes", "ap_exists_config_define", "ap_get_status_line", "ap_hook_*", "ap_log_*",
+    "ap_lookup_provider", "ap_map_http_request_error", "ap_parse_strict_length", "ap_random_pick",
+    "ap_satisfies", "ap_set_content_length", "ap_set_content_type", "ap_show_mpm",
+    "ap_state_query"};
 
 /* The number of each call */
 enum {
