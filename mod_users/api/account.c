@@ -241,7 +241,8 @@ static int update(request_rec *r, const users_admission *admission)
                                    users_authenticate_ended(r, &admission->principal));
     case USERS_CHANGE_ABSENT:
         return users_reply_refusal(r, &admission->accept,
-                                   users_refuse(HTTP_FORBIDDEN, "the account is suspended"));
+                                   users_refuse_as(HTTP_FORBIDDEN, USERS_CODE_ACCOUNT_SUSPENDED,
+                                                   "the account is suspended"));
     default:
         return reply_invalid(r, admission, &draft, change.faults);
     }
@@ -264,18 +265,19 @@ static users_refusal refuse_registration(request_rec *r, users_change_kind kind)
 {
     switch (kind) {
     case USERS_CHANGE_DUPLICATE:
-        return users_refuse(HTTP_CONFLICT,
-                            "provider_username is registered already on this provider_server");
+        return users_refuse_as(HTTP_CONFLICT, USERS_CODE_ALREADY_REGISTERED,
+                               "provider_username is registered already on this provider_server");
     case USERS_CHANGE_REUSED:
-        return users_refuse(HTTP_UNPROCESSABLE_ENTITY,
-                            "Idempotency-Key was used before with another request");
+        return users_refuse_as(HTTP_UNPROCESSABLE_ENTITY, USERS_CODE_KEY_REUSED,
+                               "Idempotency-Key was used before with another request");
     case USERS_CHANGE_REVOKED:
-        return users_refuse(HTTP_CONFLICT,
-                            "the account of this Idempotency-Key is suspended, or its "
-                            "API credentials were ended: a repeat brings no others");
+        return users_refuse_as(HTTP_CONFLICT, USERS_CODE_KEY_ENDED,
+                               "the account of this Idempotency-Key is suspended, or its "
+                               "API credentials were ended: a repeat brings no others");
     default:
         return users_refuse_for_now(
-            r, HTTP_CONFLICT, "the first request with this Idempotency-Key is still under way", 1);
+            r, HTTP_CONFLICT, USERS_CODE_KEY_UNDER_WAY,
+            "the first request with this Idempotency-Key is still under way", 1);
     }
 }
 

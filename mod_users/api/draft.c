@@ -78,7 +78,7 @@ users_refusal users_draft_read(request_rec *r, const users_admission *admission,
     }
     *draft = (users_draft){.json = users_request_parse(text, length, &sentence), .text = text};
     if (!draft->json) {
-        return sentence ? users_refuse(HTTP_BAD_REQUEST, sentence)
+        return sentence ? users_refuse_as(HTTP_BAD_REQUEST, USERS_CODE_MALFORMED_BODY, sentence)
                         : users_refuse_outcome(r, USERS_OUTCOME_FAILED);
     }
     users_json_free_with(r->pool, draft->json);

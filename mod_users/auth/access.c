@@ -86,8 +86,8 @@ static users_refusal judge_target(request_rec *r, users_admission *admission)
 
 static users_refusal refuse_malformed(request_rec *r, const char *name)
 {
-    return users_refuse(HTTP_BAD_REQUEST,
-                        apr_psprintf(r->pool, "the header field %s is malformed", name));
+    return users_refuse_as(HTTP_BAD_REQUEST, USERS_CODE_MALFORMED_HEADER,
+                           apr_psprintf(r->pool, "the header field %s is malformed", name));
 }
 
 static users_refusal judge_conditional(request_rec *r, const char *name,
@@ -157,14 +157,16 @@ static users_refusal judge_scope(request_rec *r, users_admission *admission)
                       principal->user, principal->suspended ? ", suspended" : "",
                       principal->application, principal->scopes, scope);
     if (principal->suspended) {
-        return users_refuse(HTTP_FORBIDDEN, "the account is suspended");
+        return users_refuse_as(HTTP_FORBIDDEN, USERS_CODE_ACCOUNT_SUSPENDED,
+                               "the account is suspended");
     }
     if (!users_access_permits(principal, scope)) {
         return users_caller_refuse_scope(r, scope);
     }
     if (admission->operation != USERS_REGISTER &&
         (!principal->user || (wanted_for(admission) != USERS_KNOW_OWNER && !principal->document))) {
-        return users_refuse(HTTP_FORBIDDEN, "the token belongs to no account");
+        return users_refuse_as(HTTP_FORBIDDEN, USERS_CODE_NO_ACCOUNT,
+                               "the token belongs to no account");
     }
     return users_pass();
 }

@@ -38,7 +38,8 @@ void users_authenticate_challenge(request_rec *r, const char *attributes, bool b
 static users_refusal refuse_token(request_rec *r)
 {
     users_authenticate_challenge(r, ", error=\"invalid_token\"", true);
-    return users_refuse(HTTP_UNAUTHORIZED, "the access token is unknown, expired or revoked");
+    return users_refuse_as(HTTP_UNAUTHORIZED, USERS_CODE_INVALID_TOKEN,
+                           "the access token is unknown, expired or revoked");
 }
 
 static users_outcome find_token(users_db_call *call, const char *token, users_knowledge wanted,
@@ -79,8 +80,9 @@ static users_refusal judge_token(request_rec *r, users_db_call *call, const char
 /* A wrong secret is a 401, whose sentence this is. */
 static users_refusal or_wrong(users_refusal refused, const char *sentence)
 {
-    return refused.status == HTTP_UNAUTHORIZED ? users_refuse(HTTP_UNAUTHORIZED, sentence)
-                                               : refused;
+    return refused.status == HTTP_UNAUTHORIZED
+               ? users_refuse_as(HTTP_UNAUTHORIZED, USERS_CODE_WRONG_CREDENTIALS, sentence)
+               : refused;
 }
 
 /* What was given for a secret; the context of is_known(). */
@@ -106,7 +108,7 @@ users_refusal users_authenticate_owner(request_rec *r, users_db_call *call, cons
     bool found = false;
 
     if (!name) { /* something that can't be a pair: no need to look */
-        return users_refuse(HTTP_UNAUTHORIZED, WRONG_PAIR);
+        return users_refuse_as(HTTP_UNAUTHORIZED, USERS_CODE_WRONG_CREDENTIALS, WRONG_PAIR);
     }
     outcome =
         users_db_find_credential(call, name, wanted, is_known, &given, &found, principal, &stored);
@@ -165,7 +167,8 @@ users_refusal users_authenticate_request(request_rec *r, users_db_call *call,
     users_log_request(r, APLOG_TRACE3, 0, "the credential is %s", kinds[credential.kind]);
     switch (credential.kind) {
     case USERS_CREDENTIAL_REPEATED:
-        return users_refuse(HTTP_BAD_REQUEST, "there is more than one Authorization header field");
+        return users_refuse_as(HTTP_BAD_REQUEST, USERS_CODE_REPEATED_AUTHORIZATION,
+                               "there is more than one Authorization header field");
     case USERS_CREDENTIAL_BEARER:
         return judge_token(r, call, credential.secret, wanted, principal);
     case USERS_CREDENTIAL_BASIC:
@@ -229,5 +232,5 @@ users_refusal users_authenticate_ended(request_rec *r, const users_principal *pr
         return refuse_token(r);
     }
     users_authenticate_challenge(r, "", true);
-    return users_refuse(HTTP_UNAUTHORIZED, WRONG_PAIR);
+    return users_refuse_as(HTTP_UNAUTHORIZED, USERS_CODE_WRONG_CREDENTIALS, WRONG_PAIR);
 }

@@ -65,7 +65,8 @@ users_refusal users_caller_refuse_scope(request_rec *r, const char *scope)
 {
     users_authenticate_challenge(
         r, apr_psprintf(r->pool, ", error=\"insufficient_scope\", scope=\"%s\"", scope), false);
-    return users_refuse(HTTP_FORBIDDEN, apr_psprintf(r->pool, "this needs the scope %s", scope));
+    return users_refuse_as(HTTP_FORBIDDEN, USERS_CODE_INSUFFICIENT_SCOPE,
+                           apr_psprintf(r->pool, "this needs the scope %s", scope));
 }
 
 users_refusal users_caller_refuse_requirements(request_rec *r)

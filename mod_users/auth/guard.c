@@ -45,7 +45,8 @@ int users_guard_authenticate(request_rec *r)
     principal = apr_pcalloc(r->pool, sizeof(*principal));
     refused = users_authenticate_request(r, users_database_call(r), USERS_KNOW_OWNER, principal);
     if (refused.status == OK && principal->suspended) {
-        refused = users_refuse(HTTP_FORBIDDEN, "the account is suspended");
+        refused = users_refuse_as(HTTP_FORBIDDEN, USERS_CODE_ACCOUNT_SUSPENDED,
+                                  "the account is suspended");
     }
     if (refused.status != OK) {
         return refuse(r, refused);

@@ -64,9 +64,10 @@ static users_failures *count_of(const request_rec *r, const char *kind, apr_int6
     return &shared->counts[users_counts_place(key, PLACES)];
 }
 
-static users_refusal refuse(request_rec *r, const char *sentence, apr_interval_time_t left)
+static users_refusal refuse(request_rec *r, users_code code, const char *sentence,
+                            apr_interval_time_t left)
 {
-    return users_refuse_for_now(r, HTTP_TOO_MANY_REQUESTS, sentence,
+    return users_refuse_for_now(r, HTTP_TOO_MANY_REQUESTS, code, sentence,
                                 left > 0 ? apr_time_sec(left - 1) + 1 : 1);
 }
 
@@ -90,14 +91,16 @@ users_refusal users_limit_token(request_rec *r, apr_int64_t application)
     }
     return known.count <= (apr_uint32_t)most
                ? users_pass()
-               : refuse(r, "too many tokens were asked for: try again later", known.left);
+               : refuse(r, USERS_CODE_TOO_MANY_REQUESTS,
+                        "too many tokens were asked for: try again later", known.left);
 }
 
 /* Probes */
 
 static users_refusal refuse_probe(request_rec *r, apr_interval_time_t left)
 {
-    return refuse(r, "too many addresses were asked for that are taken: try again later", left);
+    return refuse(r, USERS_CODE_TOO_MANY_PROBES,
+                  "too many addresses were asked for that are taken: try again later", left);
 }
 
 users_refusal users_limit_judge_probe(request_rec *r, apr_int64_t account)

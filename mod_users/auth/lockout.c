@@ -121,7 +121,7 @@ users_attempt users_lockout_begin(request_rec *r, const char *kind, const char *
 
 static users_refusal lock_out(request_rec *r, const users_failures_now *known)
 {
-    return users_refuse_for_now(r, HTTP_TOO_MANY_REQUESTS,
+    return users_refuse_for_now(r, HTTP_TOO_MANY_REQUESTS, USERS_CODE_TOO_MANY_FAILURES,
                                 "too many wrong secrets came from this address: try again later",
                                 known->left > 0 ? apr_time_sec(known->left - 1) + 1 : 1);
 }

@@ -49,7 +49,7 @@ static users_refusal compute_hash(request_rec *r, const users_attempt *attempt, 
 
     users_log_request(r, APLOG_TRACE3, 0, "the password has to be hashed");
     if (!users_hash_compare(r, attempt, given, own, hash, &right)) {
-        return users_refuse_for_now(r, HTTP_SERVICE_UNAVAILABLE,
+        return users_refuse_for_now(r, HTTP_SERVICE_UNAVAILABLE, USERS_CODE_BUSY,
                                     "too many passwords are being verified at the moment", 1);
     }
     /* others may have failed in the meantime: then this guess came too late */

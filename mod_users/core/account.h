@@ -5,6 +5,8 @@
 #ifndef USERS_CORE_ACCOUNT_H
 #define USERS_CORE_ACCOUNT_H
 
+#include "core/code.h"
+
 #include <apr_pools.h>
 #include <apr_tables.h>
 #include <jansson.h>
@@ -15,6 +17,7 @@ typedef struct {
     const char *field;   /* "currency" */
     const char *text;    /* what follows the field in a sentence: "is not a known currency" */
     const char *pointer; /* RFC 6901, into the request: "/user/currency"; NULL: not in the body */
+    users_code code;     /* USERS_CODE_NONE: that of the text */
 } users_fault;
 
 typedef enum { USERS_ACCOUNT_CREATE, USERS_ACCOUNT_UPDATE } users_account_purpose;

@@ -33,8 +33,8 @@ static users_refusal judge_header(request_rec *r, int limit)
 
     if (encoding && strcasecmp(encoding, "identity") != 0) {
         apr_table_setn(r->headers_out, "Accept-Encoding", "identity");
-        return users_refuse(HTTP_UNSUPPORTED_MEDIA_TYPE,
-                            "the request body must not have a Content-Encoding");
+        return users_refuse_as(HTTP_UNSUPPORTED_MEDIA_TYPE, USERS_CODE_UNSUPPORTED_ENCODING,
+                               "the request body must not have a Content-Encoding");
     }
     if (declared && ap_parse_strict_length(&length, declared) && length > limit) {
         return refuse_size();

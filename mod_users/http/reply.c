@@ -151,7 +151,7 @@ static json_t *plain_errors(const users_fault *faults, int count, apr_pool_t *po
     return json_pack("{s:o}", "errors", errors);
 }
 
-/* RFC 9457; the sentences once more, each with the place that it is about. */
+/* RFC 9457; the sentences once more, each with the place that it is about, and its code. */
 static json_t *problem_details(int status, const users_fault *faults, int count, apr_pool_t *pool)
 {
     json_t *errors = json_array();
@@ -163,9 +163,13 @@ static json_t *problem_details(int status, const users_fault *faults, int count,
 
         APR_ARRAY_PUSH(sentences, const char *) = sentence;
         /* "s*" would leave out what there is no memory for */
+        const char *code =
+            users_code_name(faults[i].code ? faults[i].code : users_code_of_fault(faults[i].text));
+
         errors = users_reply_append(
-            errors, pointer ? json_pack("{s:s, s:s}", "detail", sentence, "pointer", pointer)
-                            : json_pack("{s:s}", "detail", sentence));
+            errors, pointer ? json_pack("{s:s, s:s, s:s}", "detail", sentence, "pointer", pointer,
+                                        "code", code)
+                            : json_pack("{s:s, s:s}", "detail", sentence, "code", code));
     }
     /* the status line is the code, a space and the phrase */
     return json_pack("{s:s, s:s, s:i, s:s, s:o}", "type", "about:blank", "title",
@@ -192,7 +196,9 @@ static int send_errors(request_rec *r, const users_accept *accept, int status,
 
 int users_reply_refusal(request_rec *r, const users_accept *accept, users_refusal refused)
 {
-    users_fault fault = {.text = refused.sentence};
+    users_fault fault = {.text = refused.sentence,
+                         .code =
+                             refused.code ? refused.code : users_code_of_status(refused.status)};
 
     users_log_request(r, APLOG_TRACE2, 0, "refused with %d: %s", refused.status,
                       refused.sentence ? refused.sentence : "");

@@ -12,29 +12,31 @@ my @types  = ('application/json', 'application/problem+json');
 my @json   = ('Content-Type' => 'application/json');
 my %update = (token => FULL_TOKEN, headers => \@json);
 
-# Status, what is wrong, and a request with that.
+# Status, code, what is wrong, and a request with that.
 my @errors = (
-    [400, 'a body that is no JSON',      PATCH => '/api/users', %update, body => '{'],
-    [400, 'a malformed field',           PATCH => '/api/users', %update, headers => ['If-Match' => '=']],
-    [400, 'a malformed key',             PATCH => '/api/users', %update,
+    [400, malformed_body => 'a body that is no JSON',      PATCH => '/api/users', %update, body => '{'],
+    [400, malformed_header => 'a malformed field',           PATCH => '/api/users', %update, headers => ['If-Match' => '=']],
+    [400, malformed_header => 'a malformed key',             PATCH => '/api/users', %update,
         headers => ['Idempotency-Key' => '"']],
-    [400, 'two credentials',             GET => '/api/users',
+    [400, repeated_authorization => 'two credentials',             GET => '/api/users',
         headers => [(Authorization => 'Bearer ' . READ_TOKEN) x 2]],
-    [401, 'no credentials',              GET => '/api/users'],
-    [401, 'an unknown token',            GET => '/api/users', token => 'unknown'],
-    [401, 'a wrong password',            GET => '/api/users', basic => ['name', 'password']],
-    [403, 'a missing scope',             PATCH => '/api/users', token => READ_TOKEN, json => {}],
-    [403, 'a token without an account',  GET => '/api/users', token => 'of-nobody'],
-    [404, 'another path',                GET => '/api/users/1', token => READ_TOKEN],
-    [405, 'another method',              DELETE => '/api/users', token => FULL_TOKEN],
-    [412, 'a stale tag',                 PATCH => '/api/users', %update,
+    [401, credentials_required => 'no credentials',              GET => '/api/users'],
+    [401, invalid_token => 'an unknown token',            GET => '/api/users', token => 'unknown'],
+    [401, wrong_credentials => 'a wrong password',            GET => '/api/users', basic => ['name', 'password']],
+    [403, insufficient_scope => 'a missing scope',             PATCH => '/api/users', token => READ_TOKEN, json => {}],
+    [403, no_account => 'a token without an account',  GET => '/api/users', token => 'of-nobody'],
+    [404, not_found => 'another path',                GET => '/api/users/1', token => READ_TOKEN],
+    [405, method_not_allowed => 'another method',              DELETE => '/api/users', token => FULL_TOKEN],
+    [412, stale => 'a stale tag',                 PATCH => '/api/users', %update,
         headers => [@json, 'If-Match' => '"stale"'], body => '{"user":{}}'],
-    [413, 'a large body',                PATCH => '/api/users', %update, body => ' ' x 70_000],
-    [415, 'a body of another type',      PATCH => '/api/users', %update,
+    [413, body_too_large => 'a large body',                PATCH => '/api/users', %update, body => ' ' x 70_000],
+    [415, unsupported_type => 'a body of another type',      PATCH => '/api/users', %update,
         headers => ['Content-Type' => 'text/plain'], body => '{}'],
-    [422, 'a faulty field',              PATCH => '/api/users', %update,
+    [422, wrong_type => 'a faulty field',              PATCH => '/api/users', %update,
         body => '{"user":{"fname":[]}}'],
-    [501, 'an unknown method',           BREW => '/api/users', token => FULL_TOKEN],
+    [415, unsupported_encoding => 'an encoded body', PATCH => '/api/users', %update,
+        headers => [@json, 'Content-Encoding' => 'gzip'], body => '{}'],
+    [501, method_not_known => 'an unknown method',           BREW => '/api/users', token => FULL_TOKEN],
 );
 $server->sql(<<~'SQL');
     insert into users.token (digest, application_id, scopes)
@@ -64,7 +66,7 @@ sub is_sentence ($text, $what) {
 # ---- Two forms -------------------------------------------------------------------------------
 
 for my $error (@errors) {
-    my ($status, $what, @request) = @$error;
+    my ($status, $code, $what, @request) = @$error;
     my $plain = ask('application/json', @request);
     is $plain->{status}, $status, "$what is $status";
     test_headers($plain, 'application/json');
@@ -83,6 +85,7 @@ for my $error (@errors) {
     is_sentence($details->{detail}, '... with a detail');
     is_deeply [map { $_->{detail} } $details->{errors}->@*], $plain->{json}{errors},
         '... and the same sentences';
+    is_deeply [map { $_->{code} } $details->{errors}->@*], [$code], "... with the code $code";
 }
 
 for my $case ([401, '/api/users'], [404, '/api/users/1']) {
@@ -206,12 +209,40 @@ for my $case (@faulty) {
         '... and pointers to what is meant (RFC 6901)';
 }
 
+# What each kind of fault is to a program, whatever the field, and whether C or SQL finds it.
+$server->sql(q{insert into users.account (fname, lname, email, country, currency, locale)
+    values ('J', 'R', 'taken@example.com', 'US', 'USD', 'en')});
+my %codes = (
+    fname        => [blank => ' ', control_characters => "a\x07b", too_long => 'x' x 256],
+    email        => [taken => 'taken@example.com', invalid => 'no address', too_long => 'x' x 255],
+    country      => [not_known => 'XX', not_known => 'United States', wrong_type => []],
+    currency     => [not_known => 'XXY', blank => undef],
+    locale       => [not_known => 'foo'],
+    c_sftp_pass  => [wrong_type => 'yes'],
+    merge_labels => [wrong_type => 1, too_large => { a => 'x' x 17_000 }],
+    vat          => [read_only => 'DE1'],
+    is_admin     => [unknown_field => 1],
+);
+for my $field (sort keys %codes) {
+    my @cases = $codes{$field}->@*;
+    while (my ($code, $value) = splice @cases, 0, 2) {
+        my $answer = ask('application/problem+json', PATCH => '/api/users', token => FULL_TOKEN,
+            headers => [Prefer => 'handling=strict'], json => { user => { $field => $value } });
+        is_deeply [map { "$_->{pointer} $_->{code}" } $answer->{json}{errors}->@*], ["/user/$field $code"],
+            "$field can be $code";
+    }
+}
+is_deeply [map { $_->{code} } ask('application/problem+json', POST => '/api/users', token => REGISTER_TOKEN,
+    json => { user => { %$registration, provider_server => 'other' }, provider_server => 'one' })->{json}{errors}->@*],
+    ['ambiguous'], 'provider_server can be ambiguous';
+
 my $answer = ask('application/problem+json; api_version=99', PATCH => '/api/users', %update,
     body => '{"user":{"fname":""}}');
 is_deeply [map { $_->{pointer} } $answer->{json}{errors}->@*], ['/user/fname', undef],
     'a version that is not served is in no place of the body';
+is $answer->{json}{errors}[1]{code}, 'not_supported', '... and has a code';
 $answer = ask('application/problem+json', GET => '/api/users');
-is_deeply [keys $answer->{json}{errors}[0]->%*], ['detail'], 'nor are missing credentials';
+is_deeply [sort keys $answer->{json}{errors}[0]->%*], [qw(code detail)], 'nor are missing credentials';
 
 # The most that a child has had in memory, in KiB.
 sub peak {
@@ -248,7 +279,7 @@ sub test_discretion ($answer, $status, $what) {
 }
 
 for my $error (@errors) {
-    my ($status, $what, @request) = @$error;
+    my ($status, $code, $what, @request) = @$error;
     test_discretion(ask($_, @request), $status, $what) for @types;
 }
 $answer = ask(undef, PATCH => '/api/users', %update,
