@@ -177,6 +177,14 @@ static json_t *problem_details(int status, const users_fault *faults, int count,
                      apr_array_pstrcat(pool, sentences, ';'), "errors", errors);
 }
 
+/* The header fields of a refusal in whose place the answer is a 500. */
+static void remove_headers(request_rec *r)
+{
+    apr_table_unset(r->err_headers_out, "Allow");
+    apr_table_unset(r->err_headers_out, "Retry-After");
+    apr_table_unset(r->err_headers_out, "WWW-Authenticate");
+}
+
 static int send_errors(request_rec *r, const users_accept *accept, int status,
                        const users_fault *faults, int count)
 {
@@ -186,6 +194,7 @@ static int send_errors(request_rec *r, const users_accept *accept, int status,
     const char *content = text_of(errors, r->pool);
 
     if (!content) {
+        remove_headers(r);
         content = "{\"errors\":[\"" USERS_NOT_SERVED "\"]}";
         status = HTTP_INTERNAL_SERVER_ERROR;
         problem = false;

@@ -100,6 +100,7 @@ subtest 'a slow reader' => sub {
           from users_api.small_account;
         grant select on users_api.account to mod_users
         SQL
+    $server->own_contract;
     my @slow = map { $server->begin(GET) } 1 .. 3;
     wait_until(sub { 3 == grep { IO::Select->new($_->{socket})->can_read(0) } @slow },
         'the answers to begin');

@@ -38,8 +38,12 @@ C<create database>; C<< $server->fill($name) >> gives one that has the tables th
     );
 
 starts httpd. C<OAUTH_ENDPOINTS> is a text for C<vhost> that turns on the others of
-F<conf/users.conf>, and C<HEALTH_ENDPOINTS> its health checks. Called on the class, C<new> too. C<site> replaces the virtual host by another
+F<conf/users.conf>, C<HEALTH_ENDPOINTS> its health checks, and C<OPENAPI_ENDPOINT> the description of the API.
+Called on the class, C<new> too. C<site> replaces the virtual host by another
 text, which says C<< UsersDB "@{[$server->conninfo('second')]}" >> to name a database.
+
+C<own_contract> tells that the database has a contract of one's own now: until the next C<start> answers need not
+be as F<doc/openapi.yaml> says.
 
 C<< bare => 1 >> leaves out the module, and the virtual host with it.
 
@@ -78,7 +82,7 @@ that is reached (C<limit>).
 
 =head1 ENVIRONMENT
 
-USERS_TEST_MPM names the MPM (event). USERS_TEST_VALGRIND=1 runs httpd as one process
+USERS_TEST_ANSWERS is a directory for files with all answers, for F<t/openapi/judge.mjs>. USERS_TEST_MPM names the MPM (event). USERS_TEST_VALGRIND=1 runs httpd as one process
 (C<single_process> is true) under memcheck, and C<stop> tests what that found in the module.
 USERS_MODULE is the module, .libs/mod_users.so by default. USERS_TEST_KEEP=1 keeps the directory.
 
@@ -115,8 +119,10 @@ use constant OAUTH_ENDPOINTS => join '', map { "<Location $_->[1]>\nUsersEndpoin
 use constant HEALTH_ENDPOINTS =>
     join '', map { "<Location /health/$_>\nUsersEndpoint health\n</Location>\n" } qw(live ready);
 
+use constant OPENAPI_ENDPOINT => "<Location /api/openapi.json>\nUsersEndpoint openapi\n</Location>\n";
+
 our @EXPORT = qw(HEALTH_ENDPOINTS READ_TOKEN UPDATE_TOKEN FULL_TOKEN REGISTER_TOKEN CLIENT_ID CLIENT_SECRET
-    OAUTH_ENDPOINTS done_testing now wait_until);
+    OAUTH_ENDPOINTS OPENAPI_ENDPOINT done_testing now wait_until);
 
 my $SOURCE  = $ENV{USERS_SRCDIR}             // abs_path(dirname(__FILE__) . '/../../..');
 my $MODULE  = $ENV{USERS_MODULE}             // "$SOURCE/.libs/mod_users.so";
@@ -238,6 +244,7 @@ sub _try_to_start ($self, %config) {
     $self->{run}++;
     $self->{port} = _free_port();
     my $conf = $self->_write_configuration(%config);
+    $self->_record($conf);
     local %ENV = (%ENV, _sanitizers($config{preload}));
     $self->{pid} = spawn([$self->_command, '-f', $conf], map { $self->_file($_) } qw(stdout stderr));
     my $ready = wait_until(
@@ -292,7 +299,7 @@ sub _test ($self, $options, %config) {
 }
 
 sub graceful ($self, %config) {
-    $self->_write_configuration(%config) if %config;
+    $self->_record($self->_write_configuration(%config)) if %config;
     my $generations = sub { scalar grep { /resuming normal operations/ } $self->error_log };
     my $before = $generations->();
     kill USR1 => $self->{pid};
@@ -329,6 +336,16 @@ sub _write_configuration ($self, %config) {
     print $file $self->_configuration(%config);
     close $file;
     return $path;
+}
+
+# Whoever reads the answers wants to know what the server serves.
+sub _record ($self, $path) {
+    my $text = slurp($path) =~ s/^\s*Include\s+"?([^\s"*]+)"?$/slurp($1)/gemr;
+    Users::Test::Client::record(C => $self->{port}, $text);
+}
+
+sub own_contract ($self) {
+    Users::Test::Client::record(C => $self->{port}, '');
 }
 
 sub _configuration ($self, %config) {

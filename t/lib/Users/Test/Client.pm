@@ -1,6 +1,8 @@
 package Users::Test::Client;
 
-# One connection to an HTTP/1.1 server: exact bytes out, answers in.
+# One connection to an HTTP/1.1 server: exact bytes out, answers in. Where USERS_TEST_ANSWERS names a
+# directory, a script leaves all that it gets in a file there: t/openapi/judge.mjs says what that has, and
+# judges it.
 
 use v5.36;
 use IO::Select;
@@ -9,11 +11,40 @@ use JSON::PP ();
 use MIME::Base64 qw(encode_base64);
 use Users::Test::Process qw(DEADLINE);
 
+# ---- Records ---------------------------------------------------------------------------------
+
+# What is written goes out at once, and whole: processes that the script forks write there too.
+my $records;
+if (my $dir = $ENV{USERS_TEST_ANSWERS}) {
+    if (my ($name) = $0 =~ m{(\w+/[\w-]+)\.t$}) {
+        my $path = "$dir/" . $name =~ s{/}{-}r . '.answers';
+        mkdir $dir;
+        unlink $path;
+        open $records, '>>:raw', $path or die "$path: $!\n";
+    }
+}
+
+# kind: A, an answer; R, all that came on a connection; C, a server's configuration.
+sub record ($kind, $port, @parts) {
+    return unless $records;
+    utf8::encode($_) for grep { utf8::is_utf8($_) } @parts;
+    syswrite $records, join('', join(' ', $kind, $port, map { length } @parts), "\n", @parts, "\n");
+}
+
+# What an answer is to: the head of a request; nothing where it isn't known which of several.
+sub _asked ($self) {
+    return '' if $self->{answered};
+    my @requests = $self->{asked} =~ m{^[A-Za-z-]+\ \S+\ HTTP/1\.[01]\r?\n.*?(?=\r?\n\r?\n|\z)}gms;
+    return @requests == 1 ? $requests[0] : '';
+}
+
+# ----------------------------------------------------------------------------------------------
+
 sub new ($class, $port) {
     my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port)
         or die "port $port: $@\n";
     $socket->autoflush(1);
-    return bless { socket => $socket, buffer => '' }, $class;
+    return bless { socket => $socket, buffer => '', port => $port, asked => '' }, $class;
 }
 
 # The bytes of a request. Options:
@@ -51,6 +82,8 @@ sub compose ($method, $path, %option) {
 
 sub send ($self, $bytes) {
     $self->{heard} = 0;
+    $self->{asked} = '' if delete $self->{answered};
+    $self->{asked} .= substr $bytes, 0, 4096;
     local $SIG{PIPE} = 'IGNORE';    # the server may have answered and closed
     print { $self->{socket} } $bytes;
 }
@@ -81,6 +114,8 @@ sub answer ($self, $method = 'GET') {
     my $answer = { status => $status, reason => $reason, headers => \%headers, body => '' };
     $answer->{body} = $self->_body($answer)
         unless $method eq 'HEAD' || $status < 200 || $status == 204 || $status == 304;
+    record(A => $self->{port}, $self->_asked, $head, $answer->{body});
+    $self->{answered} = 1;
     $answer->{json} = eval { JSON::PP->new->utf8->decode($answer->{body}) }
         if ($headers{'content-type'} // '') =~ m{^application/(?:\w+\+)?json\b};
     return $answer;
@@ -93,6 +128,12 @@ sub can_read ($self) {
 
 # Everything up to the end of the connection.
 sub rest ($self) {
+    my $bytes = $self->_all;
+    record(R => $self->{port}, $self->_asked, $bytes);
+    return $bytes;
+}
+
+sub _all ($self) {
     1 while $self->_fill;
     return $self->_take(length $self->{buffer});
 }
@@ -100,7 +141,7 @@ sub rest ($self) {
 sub _body ($self, $answer) {
     my $headers = $answer->{headers};
     return $self->_chunks if ($headers->{'transfer-encoding'} // '') eq 'chunked';
-    my $length = $headers->{'content-length'} // return $self->rest;
+    my $length = $headers->{'content-length'} // return $self->_all;
     $self->_need while length $self->{buffer} < $length;
     return $self->_take($length);
 }
