@@ -12,6 +12,7 @@
 #include "api/endpoint.h"
 #include "api/health.h"
 #include "api/oauth.h"
+#include "api/openapi.h"
 #include "auth/access.h"
 #include "auth/cache.h"
 #include "auth/guard.h"
@@ -50,6 +51,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_post_config(users_limit_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_hash_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_cache_start, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(users_openapi_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_child_prepare, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_cache_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_hash_open, NULL, NULL, APR_HOOK_MIDDLE);
@@ -69,6 +71,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_insert_error_filter(users_cors_insert, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_account_run, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_oauth_run, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_handler(users_openapi_run, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_health_run, NULL, NULL, APR_HOOK_MIDDLE);
 }
 

@@ -16,6 +16,8 @@ static const char *handler_of(users_endpoint endpoint)
     switch (endpoint) {
     case USERS_ENDPOINT_ACCOUNT:
         return USERS_HANDLER;
+    case USERS_ENDPOINT_OPENAPI:
+        return USERS_OPENAPI_HANDLER;
     case USERS_ENDPOINT_HEALTH:
         return USERS_HEALTH_HANDLER;
     default:

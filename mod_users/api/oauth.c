@@ -278,6 +278,7 @@ int users_oauth_run(request_rec *r)
     case USERS_INTROSPECT:
         return introspect_token(r, admission->call);
     case USERS_DESCRIBE:
+        users_reply_link(r);
         return users_reply_json(r, HTTP_OK, users_metadata_document(r));
     default:
         return reply_options(r);

@@ -43,6 +43,8 @@ static const struct {
     {USERS_ENDPOINT_INTROSPECT, M_OPTIONS, "OPTIONS", USERS_OPTIONS, NULL},
     {USERS_ENDPOINT_METADATA, M_GET, "GET, HEAD", USERS_DESCRIBE, NULL},
     {USERS_ENDPOINT_METADATA, M_OPTIONS, "OPTIONS", USERS_OPTIONS, NULL},
+    {USERS_ENDPOINT_OPENAPI, M_GET, "GET, HEAD", USERS_DESCRIBE, NULL},
+    {USERS_ENDPOINT_OPENAPI, M_OPTIONS, "OPTIONS", USERS_OPTIONS, NULL},
     {USERS_ENDPOINT_HEALTH, M_GET, "GET, HEAD", USERS_CHECK, NULL},
     {USERS_ENDPOINT_HEALTH, M_OPTIONS, "OPTIONS", USERS_OPTIONS, NULL},
 };
@@ -116,6 +118,12 @@ static users_refusal judge_headers(request_rec *r, users_admission *admission)
         return refuse_malformed(r, "Idempotency-Key");
     }
     return users_pass();
+}
+
+/* Are the answers of such an endpoint representations with a tag? */
+static bool reads_conditions(users_endpoint endpoint)
+{
+    return endpoint == USERS_ENDPOINT_ACCOUNT || endpoint == USERS_ENDPOINT_OPENAPI;
 }
 
 /*
@@ -200,7 +208,7 @@ static void judge(request_rec *r, verdict *found)
     admission->call = users_database_call(r);
     admission->accept = users_accept_parse(apr_table_get(r->headers_in, "Accept"), r->pool);
     found->refusal = judge_target(r, admission);
-    if (found->refusal.status == OK && users_location_of(r)->endpoint == USERS_ENDPOINT_ACCOUNT) {
+    if (found->refusal.status == OK && reads_conditions(users_location_of(r)->endpoint)) {
         found->refusal = judge_headers(r, admission);
     }
     if (found->refusal.status == OK) {

@@ -37,9 +37,10 @@ static const users_choice token_users[] = {
     .offset = offsetof(users_settings, name)
 
 const command_rec users_directives[] = {
-    AP_INIT_TAKE1("UsersEndpoint", users_set_endpoint, NULL, ACCESS_CONF,
-                  "What this <Location> serves: account, token, revoke, introspect, metadata or "
-                  "health"),
+    AP_INIT_TAKE1(
+        "UsersEndpoint", users_set_endpoint, NULL, ACCESS_CONF,
+        "What this <Location> serves: account, token, revoke, introspect, metadata, openapi "
+        "or health"),
     SERVER_DIRECTIVE("UsersDB", users_set_conninfo,
                      "Connection string of the database: libpq keywords or a URI; the password may "
                      "be exec:/path/to/program",

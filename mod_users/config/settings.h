@@ -16,9 +16,10 @@
 #include <stdbool.h>
 
 /* r->handler of an endpoint */
-#define USERS_HANDLER        "users-account"
-#define USERS_OAUTH_HANDLER  "users-oauth"
-#define USERS_HEALTH_HANDLER "users-health"
+#define USERS_HANDLER         "users-account"
+#define USERS_OAUTH_HANDLER   "users-oauth"
+#define USERS_OPENAPI_HANDLER "users-openapi"
+#define USERS_HEALTH_HANDLER  "users-health"
 
 typedef enum {
     USERS_ENDPOINT_UNSET,
@@ -27,6 +28,7 @@ typedef enum {
     USERS_ENDPOINT_REVOKE,     /* RFC 7009 */
     USERS_ENDPOINT_INTROSPECT, /* RFC 7662 */
     USERS_ENDPOINT_METADATA,   /* RFC 8414 or RFC 9728, as its path says */
+    USERS_ENDPOINT_OPENAPI,    /* the description of all this */
     USERS_ENDPOINT_HEALTH      /* live or ready, as its path says */
 } users_endpoint;
 
@@ -126,10 +128,13 @@ typedef struct users_settings {
 #undef USERS_SETTING_DECLARE
 
     apr_array_header_t *endpoints; /* users_location: those served here, main's among them */
-    bool tls;                      /* a TLS module serves this server */
-    const char *password;          /* what the program of password=exec: printed, empty where it
-                                      failed at a reload; NULL where there is none */
-    const char *replica_password;  /* the same of UsersDBReplica */
+    const apr_array_header_t *description; /* of the API: const char *, the parts of its text that
+                                      stand between the places of the server's URL; NULL: no
+                                      endpoint serves it */
+    bool tls;                              /* a TLS module serves this server */
+    const char *password;         /* what the program of password=exec: printed, empty where it
+                                     failed at a reload; NULL where there is none */
+    const char *replica_password; /* the same of UsersDBReplica */
     const struct users_settings *given; /* what was set, before defaults were filled in */
 } users_settings;
 

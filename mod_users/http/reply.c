@@ -3,6 +3,7 @@
 #include "core/credential.h"
 #include "core/json.h"
 #include "http/trace.h"
+#include "http/urls.h"
 
 #include <apr_strings.h>
 #include <http_log.h>
@@ -83,8 +84,19 @@ int users_reply_empty(request_rec *r, int status, const char *tag)
     return pass(r, NULL, 0);
 }
 
+void users_reply_link(request_rec *r)
+{
+    const char *url = users_url_of_description(r);
+
+    if (url) {
+        apr_table_mergen(r->headers_out, "Link",
+                         apr_pstrcat(r->pool, "<", url, ">; rel=\"service-desc\"", NULL));
+    }
+}
+
 int users_reply_options(request_rec *r, const char *allow, const char *patch, const char *post)
 {
+    users_reply_link(r);
     apr_table_setn(r->headers_out, "Allow", allow);
     if (patch) {
         apr_table_setn(r->headers_out, "Accept-Patch", patch);

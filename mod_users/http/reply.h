@@ -40,9 +40,12 @@ json_t *users_reply_append(json_t *array, json_t *value);
 /* An answer without content: 204 or 304. */
 int users_reply_empty(request_rec *r, int status, const char *tag);
 
+/* Name the description of the API (RFC 8631 section 4.1) in Link, where this server has it. */
+void users_reply_link(request_rec *r);
+
 /*
- * What OPTIONS answers: 204 with Allow, Accept-Patch and Accept-Post. allow, patch and post are
- * their values; NULL: the endpoint takes none.
+ * What OPTIONS answers: 204 with Allow, Accept-Patch, Accept-Post and Link. allow, patch and post
+ * are their values; NULL: the endpoint takes none.
  */
 int users_reply_options(request_rec *r, const char *allow, const char *patch, const char *post);
 

@@ -107,3 +107,12 @@ const char *users_url_of_metadata(request_rec *r, const char *path)
     }
     return NULL;
 }
+
+const char *users_url_of_description(request_rec *r)
+{
+    int i = 0;
+    const users_location *location =
+        users_next_endpoint(users_settings_of(r->server), USERS_ENDPOINT_OPENAPI, &i);
+
+    return location ? apr_pstrcat(r->pool, users_url_issuer(r), location->path, NULL) : NULL;
+}

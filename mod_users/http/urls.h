@@ -43,4 +43,7 @@ const char *users_url_issuer(request_rec *r);
  */
 const char *users_url_of_metadata(request_rec *r, const char *path);
 
+/* The URL of the description of the API, in memory of the request; NULL where it is not served. */
+const char *users_url_of_description(request_rec *r);
+
 #endif

@@ -19,7 +19,7 @@ sub start_httpd ($call) {
         $server->start_child(
             preload  => $torture->library,
             conninfo => $server->conninfo . " password='exec:/bin/echo secret'",
-            vhost    => HEALTH_ENDPOINTS . 'UsersDBReplica "' . $server->conninfo . '"',
+            vhost    => HEALTH_ENDPOINTS . OPENAPI_ENDPOINT . 'UsersDBReplica "' . $server->conninfo . '"',
         );
         $server->request(GET => '/');    # no answer of ours: a child is there
         1;

@@ -117,7 +117,7 @@ sub start ($vhost = '') {
         acquire => 5,
         connect => 5,
         timeout => 5,
-        vhost   => "UsersMaxFailures 1000000\nUsersTokenRate 0\nUsersPasswordGrant on\n" . OAUTH_ENDPOINTS . $vhost,
+        vhost   => "UsersMaxFailures 1000000\nUsersTokenRate 0\nUsersPasswordGrant on\n" . OAUTH_ENDPOINTS . OPENAPI_ENDPOINT . $vhost,
     );
     # what the log may tell about a call that failed
     $server->allow_log(qr/\[users:(?:error|warn)\] .*$_/) for (
@@ -335,6 +335,7 @@ my @OTHERS = (
     ['introspection'        => ask(INTROSPECT, RESOURCE->@*, token => READ_TOKEN)],
     ['metadata'             => get('/.well-known/oauth-authorization-server')],
     ['metadata of accounts' => get('/.well-known/oauth-protected-resource/api/users')],
+    ['description'          => get('/api/openapi.json')],
 );
 
 subtest 'on a connection that is open' => sub {
