@@ -39,6 +39,12 @@ static bool is_described(const json_t *item, const users_location *location)
     };
     const char *word = json_string_value(json_object_get(item, "x-endpoint"));
 
+    if (word && location->endpoint == USERS_ENDPOINT_HEALTH) {
+        return strcmp(word, users_url_ends_in(location->path, USERS_HEALTH_LIVE)
+                                ? "health-live"
+                                : "health-ready") == 0;
+    }
+
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
         if (word && strcmp(word, kinds[i].word) == 0 && location->endpoint == kinds[i].endpoint) {
             return !kinds[i].prefix || users_url_below(location->path, kinds[i].prefix);

@@ -64,6 +64,7 @@ function validatorOf(schema) {
 const items = new Map(Object.values(description.paths).map((item) => [item['x-endpoint'], item]))
 
 function kindOf(word, path) {
+  if (word === 'health') return path.endsWith('/live') ? 'health-live' : 'health-ready'
   if (word !== 'metadata') return word
   return path.startsWith('/.well-known/oauth-protected-resource') ? 'protected-resource' : 'authorization-server'
 }
@@ -107,6 +108,7 @@ function serverOf(text) {
     added: new Set(added),
     compresses: /DEFLATE|BROTLI/.test(text),
     filters: /^\s*ExtFilterDefine\b/m.test(text),
+    documents: /^\s*ErrorDocument\b/m.test(text),
     rewrites: /^\s*RewriteEngine\b/m.test(text),
     refuses: /^\s*(AuthType|Order|RewriteEngine|Satisfy)\b/m.test(text), // by other modules than ours
   }
@@ -190,6 +192,7 @@ function contentOf(answer) {
 function isHttpds(method, answer, server) {
   const { statuses, methods } = description['x-httpd']
   const status = Number(answer.status)
+  if (server.documents && status >= 400 && !answer.headers.has('cache-control')) return true
   return (server.refuses || statuses.includes(status) || methods[method] === status) &&
     /^text\/html\b/.test(answer.headers.get('content-type')?.[0] ?? '') && !answer.headers.has('cache-control')
 }
