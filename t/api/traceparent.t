@@ -75,6 +75,16 @@ sub traces_in_log () {
     return map { / \[trace (\w+)\](?:, referer: .*)?$/ ? $1 : $_ } @lines;
 }
 
+# A request, and what it was redirected to.
+sub is_same_for_both ($answer) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $id   = $answer->{headers}{'x-trace'};
+    my $file = $server->dir . '/traces';
+    my $line;
+    wait_until(sub { ($line) = grep { /^404 .* last=$id$/ } read_lines($file) }, 'the access log');
+    is $line, "404 first=$id last=$id\n", '... the same for both';
+}
+
 my %INVALID = (
     'nothing'              => '',
     'an id of zeros'       => parent('0' x 32),
@@ -174,15 +184,14 @@ subtest 'parts, and other requests in its place' => sub {
         is $missing->{status}, 404, 'an error document is another request';
         is $missing->{body}, "missing $missing->{headers}{'x-trace'}", '... with a trace';
         is $missing->{headers}{'x-trace'}, ID, '... which came' if @headers;
-        my $id = $missing->{headers}{'x-trace'};
-        my $file = $server->dir . '/traces';
-        ok +(wait_until(sub { grep { $_ eq "404 first=$id last=$id\n" } read_lines($file) }, 'the access log')), '... the same for both';
+        is_same_for_both($missing);
     }
 };
 
 subtest 'what clients send may be removed before' => sub {
     start('generate', 'RequestHeader unset traceparent early');
     like trace_of(traced(parent(ID))), qr/^(?!${\ID})[0-9a-f]{32}$/, 'then it does not count';
+    is_same_for_both($server->request(GET => '/nothing', headers => traced(parent(ID))));
 };
 
 subtest 'lines of other modules' => sub {
