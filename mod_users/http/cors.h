@@ -1,7 +1,7 @@
 /*
  * Pages of other origins: what tells a browser that they may call an endpoint and read its answers
- * (UsersCORSOrigin; Fetch standard, section 3.2). It covers the account and the metadata; the other
- * endpoints take an application's secret, which has no place in a page.
+ * (UsersCORSOrigin; Fetch standard, section 3.2). It covers the account and the metadata. Health
+ * checks are for monitors, and the others take an application's secret, which a page must not have.
  */
 #ifndef USERS_HTTP_CORS_H
 #define USERS_HTTP_CORS_H

@@ -76,7 +76,7 @@ sub varies ($answer) {
 
 # ---- Each status -----------------------------------------------------------------------------
 
-my @RANGE  = ('UsersMaxFailures 1', 'UsersDuplicates conflict', OAUTH_ENDPOINTS);
+my @RANGE  = ('UsersMaxFailures 1', 'UsersDuplicates conflict', OAUTH_ENDPOINTS, HEALTH_ENDPOINTS);
 my $number = 0;
 
 sub test_each_status () {
@@ -189,7 +189,8 @@ subtest 'what is no such question' => sub {
     test_open($below, $PANEL, '... which');
 };
 
-subtest 'the endpoints that take a secret' => sub {
+subtest 'endpoints that are not for pages' => sub {
+    test_closed(ask($PANEL, GET => '/health/live'), 'a health check');
     for my $path (map { "/api/oauth/$_" } qw(token revoke introspect)) {
         for my $answer (
             ask($PANEL, POST => $path, form => [client_id => CLIENT_ID, client_secret => CLIENT_SECRET,
