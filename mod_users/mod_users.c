@@ -11,6 +11,7 @@
 #include "api/account.h"
 #include "api/endpoint.h"
 #include "api/health.h"
+#include "api/metrics.h"
 #include "api/oauth.h"
 #include "api/openapi.h"
 #include "auth/access.h"
@@ -26,6 +27,7 @@
 #include "config/password.h"
 #include "config/settings.h"
 #include "http/cors.h"
+#include "http/figures.h"
 #include "http/process.h"
 #include "http/trace.h"
 
@@ -47,15 +49,18 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_post_config(users_process_end, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_post_config(users_password_run, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_startup_run, tls_modules, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(users_figures_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_lockout_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_limit_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_hash_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_cache_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_openapi_start, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(users_child_prepare, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(users_figures_open, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_child_init(users_cache_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_hash_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(users_child_open, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_status(users_figures_note_child, NULL, NULL, APR_HOOK_MIDDLE);
 
     /* behind those who remove what clients send: RequestHeader unset traceparent early */
     ap_hook_post_read_request(users_trace_begin, header_modules, NULL, APR_HOOK_FIRST);
@@ -73,6 +78,8 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_handler(users_oauth_run, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_openapi_run, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_health_run, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_handler(users_metrics_run, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_log_transaction(users_access_count, NULL, NULL, APR_HOOK_MIDDLE);
 }
 
 module AP_MODULE_DECLARE_DATA users_module = {

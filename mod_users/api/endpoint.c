@@ -20,6 +20,8 @@ static const char *handler_of(users_endpoint endpoint)
         return USERS_OPENAPI_HANDLER;
     case USERS_ENDPOINT_HEALTH:
         return USERS_HEALTH_HANDLER;
+    case USERS_ENDPOINT_METRICS:
+        return USERS_METRICS_HANDLER;
     default:
         return USERS_OAUTH_HANDLER;
     }

@@ -3,9 +3,11 @@
 #include "auth/authenticate.h"
 #include "auth/caller.h"
 #include "config/settings.h"
+#include "core/clock.h"
 #include "core/scope.h"
 #include "http/cors.h"
 #include "http/database.h"
+#include "http/figures.h"
 #include "http/reply.h"
 #include "http/trace.h"
 
@@ -20,6 +22,7 @@ APLOG_USE_MODULE(users);
 typedef struct {
     users_refusal refusal; /* none: admitted */
     bool pending;          /* the principal is judged in fixups: until then nobody is admitted */
+    apr_time_t began;      /* users_now() */
     users_admission admission;
 } verdict;
 
@@ -47,6 +50,8 @@ static const struct {
     {USERS_ENDPOINT_OPENAPI, M_OPTIONS, "OPTIONS", USERS_OPTIONS, NULL},
     {USERS_ENDPOINT_HEALTH, M_GET, "GET, HEAD", USERS_CHECK, NULL},
     {USERS_ENDPOINT_HEALTH, M_OPTIONS, "OPTIONS", USERS_OPTIONS, NULL},
+    {USERS_ENDPOINT_METRICS, M_GET, "GET, HEAD", USERS_MEASURE, NULL},
+    {USERS_ENDPOINT_METRICS, M_OPTIONS, "OPTIONS", USERS_OPTIONS, NULL},
 };
 #define OPERATIONS (sizeof(operations) / sizeof(*operations))
 
@@ -165,6 +170,7 @@ static users_refusal judge_scope(request_rec *r, users_admission *admission)
                       principal->user, principal->suspended ? ", suspended" : "",
                       principal->application, principal->scopes, scope);
     if (principal->suspended) {
+        users_count(USERS_FIGURE_AUTH_FAILURES + USERS_AUTH_SUSPENDED);
         return users_refuse_as(HTTP_FORBIDDEN, USERS_CODE_ACCOUNT_SUSPENDED,
                                "the account is suspended");
     }
@@ -279,6 +285,7 @@ int users_access_check(request_rec *r)
         return DECLINED;
     }
     found = apr_pcalloc(r->pool, sizeof(*found));
+    found->began = users_now();
     ap_set_module_config(r->request_config, &users_module, found);
     judge(r, found);
     return found->pending ? OK : finish(r, found, ap_satisfies(r) == SATISFY_ANY);
@@ -294,6 +301,23 @@ int users_access_complete(request_rec *r)
     found->pending = false;
     found->refusal = judge_principal(r, &found->admission);
     return finish(r, found, false);
+}
+
+/* The status is the access log's %>s: of an internal redirect, if there was one. */
+int users_access_count(request_rec *r)
+{
+    const verdict *found = NULL;
+    int status = r->status;
+
+    for (; r; r = r->next) {
+        found = found ? found : ap_get_module_config(r->request_config, &users_module);
+        status = r->status;
+    }
+    if (found) {
+        users_figures_request(users_figures_here(), found->admission.operation, status,
+                              users_now() - found->began);
+    }
+    return OK;
 }
 
 const users_admission *users_access_enter(request_rec *r, const char *handler, int *answer)

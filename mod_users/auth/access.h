@@ -4,20 +4,9 @@
 
 #include "core/accept.h"
 #include "core/header.h"
+#include "core/operation.h"
 #include "db/db.h"
 #include "http/refusal.h"
-
-typedef enum {
-    USERS_OPTIONS,
-    USERS_SHOW,
-    USERS_UPDATE,
-    USERS_REGISTER,
-    USERS_ISSUE,
-    USERS_REVOKE,
-    USERS_INTROSPECT,
-    USERS_DESCRIBE,
-    USERS_CHECK
-} users_operation;
 
 /* A request that may go on: what it wants, how, and for whom. */
 typedef struct {
@@ -40,6 +29,9 @@ int users_access_check(request_rec *r);
  * environment), which it has not done yet when access checkers run.
  */
 int users_access_complete(request_rec *r);
+
+/* Hook log_transaction: counts what access_checker has judged, with the answer that it got. */
+int users_access_count(request_rec *r);
 
 /* The value of Allow at the endpoint that r is for, in memory of the request. */
 const char *users_access_allow(const request_rec *r);

@@ -3,6 +3,7 @@
 #include "auth/verify.h"
 #include "config/settings.h"
 #include "core/scope.h"
+#include "http/figures.h"
 #include "http/trace.h"
 #include "http/urls.h"
 
@@ -37,6 +38,7 @@ void users_authenticate_challenge(request_rec *r, const char *attributes, bool b
 
 static users_refusal refuse_token(request_rec *r)
 {
+    users_count(USERS_FIGURE_AUTH_FAILURES + USERS_AUTH_TOKEN);
     users_authenticate_challenge(r, ", error=\"invalid_token\"", true);
     return users_refuse_as(HTTP_UNAUTHORIZED, USERS_CODE_INVALID_TOKEN,
                            "the access token is unknown, expired or revoked");
@@ -77,12 +79,23 @@ static users_refusal judge_token(request_rec *r, users_db_call *call, const char
 
 #define WRONG_PAIR "the user name or the password is wrong"
 
-/* A wrong secret is a 401, whose sentence this is. */
-static users_refusal or_wrong(users_refusal refused, const char *sentence)
+static users_refusal refuse_secret(users_auth_kind kind, const char *sentence)
 {
-    return refused.status == HTTP_UNAUTHORIZED
-               ? users_refuse_as(HTTP_UNAUTHORIZED, USERS_CODE_WRONG_CREDENTIALS, sentence)
-               : refused;
+    users_count(USERS_FIGURE_AUTH_FAILURES + (int)kind);
+    return users_refuse_as(HTTP_UNAUTHORIZED, USERS_CODE_WRONG_CREDENTIALS, sentence);
+}
+
+/* A wrong secret is a 401, whose sentence this is. */
+static users_refusal or_wrong(users_refusal refused, users_auth_kind kind, const char *sentence)
+{
+    return refused.status == HTTP_UNAUTHORIZED ? refuse_secret(kind, sentence) : refused;
+}
+
+static users_refusal refuse_nobody(request_rec *r, bool basic)
+{
+    users_count(USERS_FIGURE_AUTH_FAILURES + USERS_AUTH_MISSING);
+    users_authenticate_challenge(r, "", basic);
+    return users_refuse(HTTP_UNAUTHORIZED, "credentials are required");
 }
 
 /* What was given for a secret; the context of is_known(). */
@@ -108,7 +121,7 @@ users_refusal users_authenticate_owner(request_rec *r, users_db_call *call, cons
     bool found = false;
 
     if (!name) { /* something that can't be a pair: no need to look */
-        return users_refuse_as(HTTP_UNAUTHORIZED, USERS_CODE_WRONG_CREDENTIALS, WRONG_PAIR);
+        return refuse_secret(USERS_AUTH_PASSWORD, WRONG_PAIR);
     }
     outcome =
         users_db_find_credential(call, name, wanted, is_known, &given, &found, principal, &stored);
@@ -118,7 +131,7 @@ users_refusal users_authenticate_owner(request_rec *r, users_db_call *call, cons
     principal->scopes = OWNER_SCOPES;
     principal->proof = (users_proof){.credential = name};
     return or_wrong(users_verify_secret(r, "API credentials", name, secret, found, &stored),
-                    WRONG_PAIR);
+                    USERS_AUTH_PASSWORD, WRONG_PAIR);
 }
 
 users_refusal users_authenticate_application(request_rec *r, users_db_call *call,
@@ -134,7 +147,7 @@ users_refusal users_authenticate_application(request_rec *r, users_db_call *call
         return users_refuse_outcome(r, outcome);
     }
     return or_wrong(users_verify_secret(r, "application", client_id, secret, found, &stored),
-                    "the client_id or the client secret is wrong");
+                    USERS_AUTH_CLIENT, "the client_id or the client secret is wrong");
 }
 
 static users_refusal judge_pair(request_rec *r, users_db_call *call, const users_credential *pair,
@@ -174,8 +187,7 @@ users_refusal users_authenticate_request(request_rec *r, users_db_call *call,
     case USERS_CREDENTIAL_BASIC:
         return judge_pair(r, call, &credential, wanted, principal);
     default:
-        users_authenticate_challenge(r, "", true);
-        return users_refuse(HTTP_UNAUTHORIZED, "credentials are required");
+        return refuse_nobody(r, true);
     }
 }
 
@@ -206,8 +218,7 @@ users_refusal users_authenticate_environment(request_rec *r, users_db_call *call
     bool found = false;
 
     if (!user && !scopes) {
-        users_authenticate_challenge(r, "", false);
-        return users_refuse(HTTP_UNAUTHORIZED, "credentials are required");
+        return refuse_nobody(r, false);
     }
     outcome = users_db_find_external(call, &external, wanted, &found, principal);
     if (outcome != USERS_OUTCOME_DONE) {
@@ -232,5 +243,5 @@ users_refusal users_authenticate_ended(request_rec *r, const users_principal *pr
         return refuse_token(r);
     }
     users_authenticate_challenge(r, "", true);
-    return users_refuse_as(HTTP_UNAUTHORIZED, USERS_CODE_WRONG_CREDENTIALS, WRONG_PAIR);
+    return refuse_secret(USERS_AUTH_PASSWORD, WRONG_PAIR);
 }

@@ -1,6 +1,7 @@
 #include "auth/caller.h"
 
 #include "auth/authenticate.h"
+#include "http/figures.h"
 
 #include <apr_strings.h>
 
@@ -63,6 +64,7 @@ void users_caller_note_missing(request_rec *r, const char *scope)
 
 users_refusal users_caller_refuse_scope(request_rec *r, const char *scope)
 {
+    users_count(USERS_FIGURE_AUTH_FAILURES + USERS_AUTH_SCOPE);
     users_authenticate_challenge(
         r, apr_psprintf(r->pool, ", error=\"insufficient_scope\", scope=\"%s\"", scope), false);
     return users_refuse_as(HTTP_FORBIDDEN, USERS_CODE_INSUFFICIENT_SCOPE,

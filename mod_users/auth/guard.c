@@ -5,6 +5,7 @@
 #include "core/accept.h"
 #include "core/scope.h"
 #include "http/database.h"
+#include "http/figures.h"
 #include "http/reply.h"
 #include "http/trace.h"
 
@@ -45,6 +46,7 @@ int users_guard_authenticate(request_rec *r)
     principal = apr_pcalloc(r->pool, sizeof(*principal));
     refused = users_authenticate_request(r, users_database_call(r), USERS_KNOW_OWNER, principal);
     if (refused.status == OK && principal->suspended) {
+        users_count(USERS_FIGURE_AUTH_FAILURES + USERS_AUTH_SUSPENDED);
         refused = users_refuse_as(HTTP_FORBIDDEN, USERS_CODE_ACCOUNT_SUSPENDED,
                                   "the account is suspended");
     }

@@ -4,6 +4,7 @@
 #include "config/settings.h"
 #include "core/clock.h"
 #include "core/episode.h"
+#include "http/figures.h"
 #include "http/network.h"
 #include "http/process.h"
 #include "http/trace.h"
@@ -276,6 +277,7 @@ bool users_hash_compare(request_rec *r, const users_attempt *attempt, const char
     comparison *c = make_comparison(r, attempt, password, own, hash);
     bool done = false;
 
+    users_count(USERS_FIGURE_HASH_WAITING);
     if (c) {
         done = users_workers_run(&hashers.workers, &c->job, deadline) == USERS_WORK_DONE &&
                c->status != APR_ENOMEM;
@@ -287,6 +289,8 @@ bool users_hash_compare(request_rec *r, const users_attempt *attempt, const char
         }
         users_workers_release(&hashers.workers, &c->job);
     }
+    users_figures_add(users_figures_here(), USERS_FIGURE_HASH_WAITING, -1);
+    users_count(USERS_FIGURE_HASHES + (done ? USERS_HASH_COMPUTED : USERS_HASH_REFUSED));
     note(r, done);
     return done;
 }

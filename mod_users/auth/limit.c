@@ -3,6 +3,7 @@
 #include "auth/counts.h"
 #include "config/settings.h"
 #include "core/failures.h"
+#include "http/figures.h"
 #include "http/trace.h"
 
 #include <apr_strings.h>
@@ -64,9 +65,10 @@ static users_failures *count_of(const request_rec *r, const char *kind, apr_int6
     return &shared->counts[users_counts_place(key, PLACES)];
 }
 
-static users_refusal refuse(request_rec *r, users_code code, const char *sentence,
-                            apr_interval_time_t left)
+static users_refusal refuse(request_rec *r, users_limit limit, users_code code,
+                            const char *sentence, apr_interval_time_t left)
 {
+    users_count(USERS_FIGURE_LIMITED + (int)limit);
     return users_refuse_for_now(r, HTTP_TOO_MANY_REQUESTS, code, sentence,
                                 left > 0 ? apr_time_sec(left - 1) + 1 : 1);
 }
@@ -91,7 +93,7 @@ users_refusal users_limit_token(request_rec *r, apr_int64_t application)
     }
     return known.count <= (apr_uint32_t)most
                ? users_pass()
-               : refuse(r, USERS_CODE_TOO_MANY_REQUESTS,
+               : refuse(r, USERS_LIMIT_TOKENS, USERS_CODE_TOO_MANY_REQUESTS,
                         "too many tokens were asked for: try again later", known.left);
 }
 
@@ -99,7 +101,7 @@ users_refusal users_limit_token(request_rec *r, apr_int64_t application)
 
 static users_refusal refuse_probe(request_rec *r, apr_interval_time_t left)
 {
-    return refuse(r, USERS_CODE_TOO_MANY_PROBES,
+    return refuse(r, USERS_LIMIT_PROBES, USERS_CODE_TOO_MANY_PROBES,
                   "too many addresses were asked for that are taken: try again later", left);
 }
 

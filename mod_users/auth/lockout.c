@@ -2,6 +2,7 @@
 
 #include "auth/counts.h"
 #include "config/settings.h"
+#include "http/figures.h"
 #include "http/network.h"
 #include "http/trace.h"
 
@@ -121,6 +122,7 @@ users_attempt users_lockout_begin(request_rec *r, const char *kind, const char *
 
 static users_refusal lock_out(request_rec *r, const users_failures_now *known)
 {
+    users_count(USERS_FIGURE_LIMITED + USERS_LIMIT_SECRETS);
     return users_refuse_for_now(r, HTTP_TOO_MANY_REQUESTS, USERS_CODE_TOO_MANY_FAILURES,
                                 "too many wrong secrets came from this address: try again later",
                                 known->left > 0 ? apr_time_sec(known->left - 1) + 1 : 1);
@@ -151,6 +153,7 @@ users_refusal users_lockout_failed(request_rec *r, const users_attempt *attempt)
     }
     known = users_failures_add(attempt->failures, users_settings_of(r->server)->failure_window);
     if (known.count == attempt->most) {
+        users_count(USERS_FIGURE_LOCKOUTS);
         tell(r, attempt, &known);
     }
     return known.count <= attempt->most ? users_refuse(HTTP_UNAUTHORIZED, NULL)

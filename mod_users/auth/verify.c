@@ -5,6 +5,7 @@
 #include "auth/lockout.h"
 #include "config/settings.h"
 #include "core/wipe.h"
+#include "http/figures.h"
 #include "http/trace.h"
 
 #include <apr_strings.h>
@@ -62,10 +63,14 @@ static users_refusal recall_hash(request_rec *r, const users_attempt *attempt, c
 {
     unsigned char key[USERS_CACHE_KEY_LENGTH];
     bool has_key = derive_key(r, hash, given, key);
+    bool remembered = has_key && is_remembered(r, key);
     const char verified = 1;
     users_refusal refused;
 
-    if (has_key && is_remembered(r, key)) {
+    if (has_key) {
+        users_count(USERS_FIGURE_CACHE_LOOKUPS + (remembered ? USERS_CACHE_HIT : USERS_CACHE_MISS));
+    }
+    if (remembered) {
         users_log_request(r, APLOG_TRACE3, 0, "the password was verified before");
         return users_pass();
     }

@@ -62,9 +62,21 @@ static void fit_timeouts(users_settings *settings)
     shorten(&settings->db_connect_timeout, settings->db_acquire_timeout);
 }
 
-static const char *first_path(const users_settings *settings)
+/*
+ * The path of the first endpoint that needs a database, and, if that is asked, one that clients
+ * send secrets to; NULL: there is none.
+ */
+static const char *first_path(const users_settings *settings, bool has_secrets)
 {
-    return APR_ARRAY_IDX(settings->endpoints, 0, users_location).path;
+    for (int i = 0; i < settings->endpoints->nelts; i++) {
+        const users_location *location = &APR_ARRAY_IDX(settings->endpoints, i, users_location);
+        bool is_check = location->endpoint == USERS_ENDPOINT_HEALTH;
+
+        if (location->endpoint != USERS_ENDPOINT_METRICS && !(has_secrets && is_check)) {
+            return location->path;
+        }
+    }
+    return NULL;
 }
 
 int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
@@ -77,11 +89,11 @@ int users_startup_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
         settings->given = apr_pmemdup(pconf, settings, sizeof(*settings));
         fill_in_defaults(settings, s);
         fit_timeouts(settings);
-        if (settings->endpoints->nelts && !settings->conninfo) {
+        if (first_path(settings, false) && !settings->conninfo) {
             ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
                          "UsersEndpoint of <Location \"%s\"> needs a UsersDB in the server or "
                          "virtual host %s",
-                         first_path(settings), s->server_hostname);
+                         first_path(settings, false), s->server_hostname);
             return !OK;
         }
         if (settings->db_keep > settings->db_max) {
@@ -184,19 +196,6 @@ int users_startup_note_tls(server_rec *s, apr_pool_t *pool, apr_array_header_t *
     return DECLINED; /* we have no certificate to add */
 }
 
-/* Clients send no secrets to a health check. NULL: there is nothing else. */
-static const char *first_secret_path(const users_settings *settings)
-{
-    for (int i = 0; i < settings->endpoints->nelts; i++) {
-        const users_location *location = &APR_ARRAY_IDX(settings->endpoints, i, users_location);
-
-        if (location->endpoint != USERS_ENDPOINT_HEALTH) {
-            return location->path;
-        }
-    }
-    return NULL;
-}
-
 int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
     (void)pconf;
@@ -207,7 +206,7 @@ int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, se
     warn_of_exposures(s, ptemp);
     for (; s; s = s->next) {
         const users_settings *settings = users_settings_of(s);
-        const char *path = first_secret_path(settings);
+        const char *path = first_path(settings, true);
 
         if (path && !settings->tls && !on_loopback_alone(s)) {
             ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,

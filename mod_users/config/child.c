@@ -3,6 +3,7 @@
 #include "config/settings.h"
 #include "config/shared.h"
 #include "http/database.h"
+#include "http/figures.h"
 #include "http/process.h"
 
 #include <ap_mpm.h>
@@ -136,6 +137,7 @@ void users_child_open(apr_pool_t *pchild, server_rec *s)
 
             if (first == each) {
                 users_shared_find(each, &settings);
+                settings.figures = users_figures_here();
             }
             users_database_set(each, first == each ? users_db_open(pchild, &settings, &log)
                                                    : users_database_get(first));

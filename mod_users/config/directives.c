@@ -39,8 +39,8 @@ static const users_choice token_users[] = {
 const command_rec users_directives[] = {
     AP_INIT_TAKE1(
         "UsersEndpoint", users_set_endpoint, NULL, ACCESS_CONF,
-        "What this <Location> serves: account, token, revoke, introspect, metadata, openapi "
-        "or health"),
+        "What this <Location> serves: account, token, revoke, introspect, metadata, openapi, "
+        "health or metrics"),
     SERVER_DIRECTIVE("UsersDB", users_set_conninfo,
                      "Connection string of the database: libpq keywords or a URI; the password may "
                      "be exec:/path/to/program",

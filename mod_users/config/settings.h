@@ -20,6 +20,7 @@
 #define USERS_OAUTH_HANDLER   "users-oauth"
 #define USERS_OPENAPI_HANDLER "users-openapi"
 #define USERS_HEALTH_HANDLER  "users-health"
+#define USERS_METRICS_HANDLER "users-metrics"
 
 typedef enum {
     USERS_ENDPOINT_UNSET,
@@ -29,7 +30,8 @@ typedef enum {
     USERS_ENDPOINT_INTROSPECT, /* RFC 7662 */
     USERS_ENDPOINT_METADATA,   /* RFC 8414 or RFC 9728, as its path says */
     USERS_ENDPOINT_OPENAPI,    /* the description of all this */
-    USERS_ENDPOINT_HEALTH      /* live or ready, as its path says */
+    USERS_ENDPOINT_HEALTH,     /* live or ready, as its path says */
+    USERS_ENDPOINT_METRICS     /* figures of all children */
 } users_endpoint;
 
 typedef enum {

@@ -12,13 +12,23 @@
 #define DIGITS "0123456789"
 
 /* The media ranges that can name our types; a later one outranks an earlier one. */
-enum { RANGE_ANY, RANGE_APPLICATION, RANGE_JSON, RANGE_PROBLEM, RANGE_COUNT };
+enum {
+    RANGE_ANY,
+    RANGE_APPLICATION,
+    RANGE_JSON,
+    RANGE_PROBLEM,
+    RANGE_TEXT,
+    RANGE_PLAIN,
+    RANGE_COUNT
+};
 
 static const char *const range_names[RANGE_COUNT] = {
     [RANGE_ANY] = "*/*",
     [RANGE_APPLICATION] = "application/*",
     [RANGE_JSON] = "application/json",
     [RANGE_PROBLEM] = "application/problem+json",
+    [RANGE_TEXT] = "text/*",
+    [RANGE_PLAIN] = "text/plain",
 };
 
 #define WEIGHT_FULL    1000 /* q=1.000 */
@@ -91,10 +101,10 @@ static bool read_media_range(users_span element, int *weights, users_accept *acc
     return true;
 }
 
-/* The weight of a type by the most specific range that names it. */
-static int weight_by(const int *weights, int exact)
+/* The weight of a type by the most specific range that names it. all: that of its kin. */
+static int weight_by(const int *weights, int exact, int all)
 {
-    const int precedence[] = {exact, RANGE_APPLICATION, RANGE_ANY};
+    const int precedence[] = {exact, all, RANGE_ANY};
 
     for (size_t i = 0; i < sizeof(precedence) / sizeof(*precedence); i++) {
         if (weights[precedence[i]] != WEIGHT_UNNAMED) {
@@ -107,18 +117,22 @@ static int weight_by(const int *weights, int exact)
 users_accept users_accept_parse(const char *value, apr_pool_t *pool)
 {
     users_accept accept = {.version_served = true};
-    int weights[RANGE_COUNT] = {WEIGHT_UNNAMED, WEIGHT_UNNAMED, WEIGHT_UNNAMED, WEIGHT_UNNAMED};
+    int weights[RANGE_COUNT];
     bool restricted = false;
     users_span rest = users_span_of(value);
     users_span element;
     int json;
     int problem;
 
+    for (int range = 0; range < RANGE_COUNT; range++) {
+        weights[range] = WEIGHT_UNNAMED;
+    }
     while (users_list_next(&rest, ',', &element)) {
         restricted |= read_media_range(element, weights, &accept, pool);
     }
-    json = weight_by(weights, RANGE_JSON);
-    problem = weight_by(weights, RANGE_PROBLEM);
+    json = weight_by(weights, RANGE_JSON, RANGE_APPLICATION);
+    problem = weight_by(weights, RANGE_PROBLEM, RANGE_APPLICATION);
+    accept.text = !restricted || weight_by(weights, RANGE_PLAIN, RANGE_TEXT) > 0;
     accept.acceptable = !restricted || json > 0 || problem > 0;
     accept.problem = weights[RANGE_PROBLEM] > 0 && weights[RANGE_PROBLEM] >= json;
     if (accept.version) {

@@ -8,6 +8,7 @@
 /* Accept (RFC 9110 section 12.5.1). */
 typedef struct {
     bool acceptable;     /* application/json or application/problem+json will do */
+    bool text;           /* text/plain will do */
     bool problem;        /* errors go out as application/problem+json (RFC 9457) */
     const char *version; /* the api_version parameter as sent; NULL where there is none */
     bool version_served; /* no version, or one that is served */

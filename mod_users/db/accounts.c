@@ -176,6 +176,7 @@ static users_db_status make_alone(users_db_call *call, one_change *one)
 
     if (!users_turn_take(call->db->turns, &turn, one->account, limits.connection)) {
         users_pool_note_busy(call->db->pool, USERS_POOL_CHANGE);
+        users_run_count(call->db, USERS_DB_BUSY);
         return USERS_DB_BUSY;
     }
     users_limits_spend(call, &limits);

@@ -1,6 +1,7 @@
 #include "db/changes.h"
 
 #include "core/clock.h"
+#include "db/count.h"
 #include "db/result.h"
 
 #include <apr_atomic.h>
@@ -91,6 +92,7 @@ static void make_all(void *context, users_waiter **waiters, int count)
     PGresult *result;
     users_db_status status = run(changes, waiters, count, &result);
 
+    users_db_count_batch(changes->db->settings, USERS_BATCH_CHANGES, count);
     users_log_at(&changes->db->log, USERS_LOG_TRACE3, 0,
                  "%s for %d requests took %" APR_TIME_T_FMT " us: %s",
                  changes->kind->statement.name, count, users_now() - began,

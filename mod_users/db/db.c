@@ -30,6 +30,9 @@ apr_size_t users_db_shared_size(void)
 /* Without shared memory a process tells for itself. */
 static void own_memory(apr_pool_t *pool, users_db_settings *settings)
 {
+    if (!settings->figures) {
+        settings->figures = apr_pcalloc(pool, sizeof(*settings->figures));
+    }
     if (!settings->noted) {
         settings->noted = apr_pcalloc(pool, users_db_noted_size());
     }
@@ -73,6 +76,7 @@ static users_db_settings *replica_settings(apr_pool_t *pool, const users_db_sett
 {
     users_db_settings *own = apr_pmemdup(pool, settings, sizeof(*settings));
 
+    own->role = USERS_ROLE_REPLICA;
     own->conninfo = settings->replica;
     own->password = settings->replica_password;
     own->noted = settings->replica_noted;
@@ -88,7 +92,10 @@ static users_db_settings *replica_settings(apr_pool_t *pool, const users_db_sett
 users_db *users_db_open(apr_pool_t *pool, const users_db_settings *settings, const users_log *log)
 {
     users_db_settings *own = apr_pmemdup(pool, settings, sizeof(*settings));
-    users_db *db = open_one(pool, own, log, "the database");
+    users_db *db;
+
+    own->role = USERS_ROLE_PRIMARY;
+    db = open_one(pool, own, log, "the database");
 
     if (db && own->replica) {
         users_route_add_replica(pool, db,

@@ -6,6 +6,7 @@
 #define USERS_DB_DB_H
 
 #include "core/credential.h"
+#include "core/figures.h"
 #include "db/log.h"
 
 #include <apr_pools.h>
@@ -74,6 +75,8 @@ typedef struct {
     struct users_health *health; /* users_db_health_size() octets; NULL: its own */
     struct users_health *replica_health;
     struct users_lanes *replica_lanes;
+    users_figures *figures; /* to count in; NULL: its own */
+    users_role role;        /* there: users_db_open()'s to set */
 } users_db_settings;
 
 typedef struct users_db users_db;

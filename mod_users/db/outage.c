@@ -3,6 +3,7 @@
 #include "core/clock.h"
 #include "core/episode.h"
 #include "db/capacity.h"
+#include "db/count.h"
 
 #include <apr_general.h>
 #include <apr_thread_mutex.h>
@@ -88,6 +89,7 @@ static void tell_fault(users_outage *outage, const users_connect_fault *fault)
 static void begin(users_outage *outage)
 {
     users_episode_begin(&outage->episode);
+    users_db_count(outage->witness->settings, USERS_FIGURE_OUTAGES, 1);
     outage->pause = PAUSE_LEAST;
     outage->told = false;
 }
@@ -97,6 +99,7 @@ static void end(users_outage *outage)
     users_episode_summary summary;
 
     users_episode_end(&outage->episode, &summary);
+    users_db_note(outage->witness->settings, USERS_FIGURE_AWAY, 0);
     users_log_at(outage->witness->log, outage->told ? USERS_LOG_WARNING : USERS_LOG_INFO, 0,
                  "%s is back after %.1f s, in which %u requests were refused",
                  outage->witness->name, summary.seconds, summary.count);
@@ -136,6 +139,7 @@ void users_outage_tell(users_outage *outage, users_permit permit, users_connect_
         if (!lasts) {
             begin(outage);
         }
+        users_db_note(outage->witness->settings, USERS_FIGURE_AWAY, users_now());
         tell_fault(outage, fault);
         if (!lasts || permit == USERS_MAY_PROBE) {
             put_off(outage);

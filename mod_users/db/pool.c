@@ -1,6 +1,7 @@
 #include "db/pool.h"
 
 #include "core/clock.h"
+#include "db/count.h"
 #include "db/outage.h"
 
 #include <apr_atomic.h>
@@ -27,6 +28,8 @@ struct users_pool {
     users_connection *idle;
 };
 
+#define CONNECTS(end) (USERS_FIGURE_CONNECTS + USERS_ROLES * (end))
+
 static int all_in_use(const users_pool *pool)
 {
     return pool->in_use[USERS_POOL_READ] + pool->in_use[USERS_POOL_CHANGE];
@@ -38,6 +41,7 @@ void users_connection_close(users_connection *connection)
 {
     if (connection->pg) {
         apr_atomic_dec32(&connection->pool->open);
+        users_db_count(connection->pool->settings, USERS_FIGURE_POOL_OPEN, -1);
     }
     PQfinish(connection->pg);
     connection->pg = NULL;
@@ -65,6 +69,10 @@ static users_db_status open_connection(users_connection *connection, apr_time_t 
     status = users_hosts_connect(pool->hosts, deadline, &connection->pg, &connection->host, &fault);
     if (status == USERS_CONNECTED) {
         apr_atomic_inc32(&pool->open);
+        users_db_count(pool->settings, USERS_FIGURE_POOL_OPEN, 1);
+        users_db_count(pool->settings, CONNECTS(USERS_CONNECT_DONE), 1);
+    } else {
+        users_db_count(pool->settings, CONNECTS(USERS_CONNECT_REFUSED), 1);
     }
     count_opening(pool, -1);
     users_outage_tell(pool->outage, permit, status, &fault);
@@ -90,12 +98,20 @@ static bool is_alive(const users_connection *connection)
 
 /* The idle ones; these with the mutex held. */
 
+static void count_idle(const users_connection *connection, int change)
+{
+    if (connection->pg) {
+        users_db_count(connection->pool->settings, USERS_FIGURE_POOL_IDLE, change);
+    }
+}
+
 /* There is always one for whoever has passed the gate. */
 static users_connection *pop_idle(users_pool *pool)
 {
     users_connection *connection = pool->idle;
 
     pool->idle = connection->next;
+    count_idle(connection, -1);
     return connection;
 }
 
@@ -109,6 +125,13 @@ static void push_idle(users_pool *pool, users_connection *connection)
     }
     connection->next = *link;
     *link = connection;
+    count_idle(connection, 1);
+}
+
+static void close_idle(users_connection *connection)
+{
+    count_idle(connection, -1);
+    users_connection_close(connection);
 }
 
 static bool has_expired(const users_connection *connection)
@@ -123,17 +146,17 @@ static void close_expired(users_pool *pool)
 
     for (users_connection *c = pool->idle; c && c->pg; c = c->next) {
         if (++kept > pool->settings->db_keep && has_expired(c)) {
-            users_connection_close(c);
+            close_idle(c);
         }
     }
 }
 
 /* Those in use, as in a child of prefork that ends in the midst of a request, end with the process.
  */
-static apr_status_t close_idle(void *pool)
+static apr_status_t close_all_idle(void *pool)
 {
     for (users_connection *c = ((users_pool *)pool)->idle; c; c = c->next) {
-        users_connection_close(c);
+        close_idle(c);
     }
     return APR_SUCCESS;
 }
@@ -149,7 +172,7 @@ static void create_connections(users_pool *pool, apr_pool_t *p)
         connections[i].next = pool->idle;
         pool->idle = &connections[i];
     }
-    apr_pool_cleanup_register(p, pool, close_idle, apr_pool_cleanup_null);
+    apr_pool_cleanup_register(p, pool, close_all_idle, apr_pool_cleanup_null);
 }
 
 users_pool *users_pool_create(apr_pool_t *p, const users_log *log,
@@ -177,6 +200,7 @@ users_pool *users_pool_create(apr_pool_t *p, const users_log *log,
         return NULL;
     }
     create_connections(pool, p);
+    users_db_count(settings, USERS_FIGURE_POOL_MAX, settings->db_max);
     return pool;
 }
 
@@ -228,7 +252,9 @@ static users_db_status pass_gate(users_pool *pool, users_pool_kind kind, apr_tim
         } else if (left <= 0) {
             status = USERS_DB_BUSY;
         } else {
+            users_db_count(pool->settings, USERS_FIGURE_POOL_WAITING, 1);
             apr_thread_cond_timedwait(pool->freed[kind], pool->mutex, left);
+            users_db_count(pool->settings, USERS_FIGURE_POOL_WAITING, -1);
         }
     }
     if (status == USERS_DB_OK) {

@@ -2,6 +2,7 @@
 
 #include "core/clock.h"
 #include "core/scope.h"
+#include "db/count.h"
 #include "db/result.h"
 
 #include <apr_atomic.h>
@@ -63,6 +64,7 @@ struct users_replica {
     sample samples[SAMPLES]; /* a ring */
     unsigned next;           /* the oldest, or one that was never taken */
     apr_time_t sample_due;
+    sample missed;  /* the oldest that it was seen not to have passed; at 0: none */
     lag_state told; /* to the log */
 };
 
@@ -132,6 +134,24 @@ static void note_lag(users_replica *replica, const place *here, const place *old
     }
 }
 
+/* How far it is behind, at least. */
+static void count_lag(users_replica *replica, const place *here)
+{
+    if (has_passed(here, &replica->missed.place)) {
+        replica->missed.at = 0;
+    }
+    for (unsigned i = 0; i < SAMPLES && !replica->missed.at; i++) {
+        const sample *s = &replica->samples[(replica->next + i) % SAMPLES];
+
+        if (s->at && !has_passed(here, &s->place)) {
+            replica->missed = *s;
+        }
+    }
+    users_figures_observe(
+        replica->db->settings->figures, USERS_FIGURE_REPLICA_LAGS, &users_scale_duration,
+        replica->missed.at ? (apr_uint64_t)(users_now() - replica->missed.at) : 0);
+}
+
 /* Returns until when nothing was written that the replica need have seen. */
 static apr_time_t take_sample(users_replica *replica, apr_time_t now, apr_time_t end)
 {
@@ -168,6 +188,7 @@ static apr_time_t find_newest_seen(users_replica *replica, apr_time_t end)
             seen = s->at;
         }
     }
+    count_lag(replica, &here);
     note_lag(replica, &here, &replica->samples[replica->next].place);
     return seen;
 }
@@ -195,6 +216,11 @@ typedef struct {
     apr_time_t until;
 } route;
 
+static void count_use(const users_db_call *call, users_replica_use use)
+{
+    users_db_count_one(call->db->settings, USERS_FIGURE_REPLICA_LOOKUPS + (int)use);
+}
+
 static route choose(users_db_call *call, bool may_lag)
 {
     route chosen = {.db = call->db};
@@ -210,6 +236,8 @@ static route choose(users_db_call *call, bool may_lag)
     chosen.until = (apr_time_t)apr_atomic_read64(&replica->good_until);
     if (users_now() < chosen.until) {
         chosen.db = replica->db;
+    } else {
+        count_use(call, USERS_REPLICA_AVOIDED);
     }
     return chosen;
 }
@@ -290,6 +318,7 @@ users_outcome users_route_look_up(users_db_call *call, users_knowledge wanted, u
     if (users_is_replica(chosen.db)) {
         bool good = counts(&chosen, status, user);
 
+        count_use(call, good ? USERS_REPLICA_ANSWERED : USERS_REPLICA_UNSURE);
         users_log_at(&call->log, USERS_LOG_TRACE2, 0, "the replica %s",
                      good ? "has answered" : "has no say: the primary is asked");
         if (!good) {

@@ -1,6 +1,7 @@
 #include "db/run.h"
 
 #include "core/clock.h"
+#include "db/count.h"
 #include "db/inspect.h"
 
 #include <apr_strings.h>
@@ -116,6 +117,9 @@ void users_run_count(const users_db *db, users_db_status status)
     if (status == USERS_DB_UNREACHABLE && !db->primary) {
         users_pool_count_refusal(db->pool);
     }
+    if (status == USERS_DB_BUSY) {
+        users_db_count(db->settings, USERS_FIGURE_POOL_TIMEOUTS, 1);
+    }
 }
 
 static apr_status_t clear_result(void *result)
@@ -148,11 +152,13 @@ static users_db_status settle_for(users_db_call *call, const users_statement *st
                                   PGresult **result)
 {
     users_db_status status = settle(call->db, statement, parameters, end, result);
+    bool unknown = status == USERS_DB_UNKNOWN;
 
+    users_db_count_one(call->db->settings, USERS_FIGURE_UNHEARD + (unknown ? USERS_CHANGE_UNKNOWN
+                                                                           : USERS_CHANGE_SETTLED));
     apr_pool_cleanup_register(call->pool, *result, clear_result, apr_pool_cleanup_null);
     users_log_at(&call->log, USERS_LOG_INFO, 0, "the outcome of %s was not heard, and %s",
-                 statement->name,
-                 status == USERS_DB_UNKNOWN ? "could not be found out in time" : "is settled");
+                 statement->name, unknown ? "could not be found out in time" : "is settled");
     return status;
 }
 

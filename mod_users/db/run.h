@@ -55,7 +55,9 @@ users_db_status users_run(users_db *db, const users_statement *statement,
                           const users_parameter *parameters, const users_limits *l,
                           PGresult **result);
 
-/* Count a request that the database's absence had refused, whoever ran its query. */
+/* Count a request that the lack of a database or of a connection had refused, whoever ran its
+ * query.
+ */
 void users_run_count(const users_db *db, users_db_status status);
 
 /* Run for this request alone: *result lives as long as its call. db: NULL fails. */

@@ -1,6 +1,7 @@
 #include "db/tokens.h"
 
 #include "core/clock.h"
+#include "db/count.h"
 #include "db/result.h"
 #include "db/route.h"
 #include "db/rows.h"
@@ -107,6 +108,7 @@ void users_tokens_find_all(void *context, users_waiter **waiters, int count)
     PGresult *result;
     users_db_status status = ask(context, waiters, count, &result);
 
+    users_db_count_batch(db->settings, USERS_BATCH_READS, count);
     users_log_at(&db->log, USERS_LOG_TRACE3, 0,
                  "the tokens of %d requests took %" APR_TIME_T_FMT " us: %s", count,
                  users_now() - began, users_db_status_name(status));

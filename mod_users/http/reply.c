@@ -78,6 +78,11 @@ int users_reply_document(request_rec *r, int status, const char *json, apr_size_
     return send_content(r, status, "application/json", json, length, tag);
 }
 
+int users_reply_text(request_rec *r, const char *type, const char *text)
+{
+    return send_content(r, HTTP_OK, type, text, strlen(text), NULL);
+}
+
 int users_reply_empty(request_rec *r, int status, const char *tag)
 {
     set_headers(r, status, tag);

@@ -25,6 +25,9 @@ const char *users_reply_tag(const char *document, apr_size_t length, apr_pool_t 
 int users_reply_document(request_rec *r, int status, const char *json, apr_size_t length,
                          const char *tag);
 
+/* Plain text of this type, which must live as long as the request. */
+int users_reply_text(request_rec *r, const char *type, const char *text);
+
 /*
  * A document of an OAuth endpoint that is made for this answer: takes the reference over. NULL, as
  * where memory ran out for a part of it, is a 500.

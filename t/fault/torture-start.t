@@ -62,6 +62,33 @@ subtest 'httpd' => sub {
     is $wrong, '', "... $calls times";
 };
 
+# The first memory that children share is that of figures.
+subtest 'httpd without memory for figures' => sub {
+    local %ENV = (%ENV, $torture->environment);
+    my ($scrape, @victims);
+    for my $call (1 .. 100) {
+        $torture->fail($call);
+        my $started = eval {
+            $server->start_child(preload => $torture->library, vhost => "<Location /metrics>\nUsersEndpoint metrics\n</Location>");
+            1;
+        };
+        @victims = $torture->victims;
+        $torture->fail(0);
+        next unless $started;
+        $scrape = $server->request(GET => '/metrics');
+        my $status = $server->request(GET)->{status};
+        $server->allow_log(qr/\[users:crit\]|UsersHostLanes/);
+        $server->expect_log(qr/\[users:crit\] .*no shared memory could be had for figures/) if "@victims" eq 'apr_shm_create';
+        $server->stop;
+        next unless "@victims" eq 'apr_shm_create';
+        is $status, 200, 'it serves';
+        last;
+    }
+    is "@victims", 'apr_shm_create', 'there is none';
+    is $scrape->{status}, 503, 'figures are refused';
+    is_deeply $scrape->{json}, { errors => ['there is no shared memory to keep figures in'] }, '... in JSON';
+};
+
 subtest 'httpd -t -D DUMP_USERS' => sub {
     local %ENV = (%ENV, $torture->environment);
     my %config = (preload => $torture->library);

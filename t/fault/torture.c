@@ -461,7 +461,7 @@ static const char *const harmless[] = {
     "fclose", "fputc", "fputs", "fwrite", "fread", "putc", "puts", "putchar", "printf",
     "__printf_chk", "fprintf", "__fprintf_chk",
     /* the program's own */
-    "isatty", "getopt_long", "sigaction", "sysconf", "apr_terminate", "__errno_location", "__cxa_*",
+    "isatty", "getopt_long", "getpid", "sigaction", "sysconf", "apr_terminate", "__errno_location", "__cxa_*",
     "__gmon_start__", "__libc_start_main", "__stack_chk_fail", "_ITM_*", "__asan_*", "__ubsan_*",
     /* APR */
     "apr_array_*", "apr_atoi64", "apr_atomic_*", "apr_brigade_create", "apr_brigade_destroy",
