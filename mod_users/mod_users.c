@@ -7,6 +7,7 @@
 #include <http_protocol.h>
 #include <http_request.h>
 #include <http_ssl.h>
+#include <mod_status.h>
 
 #include "api/account.h"
 #include "api/endpoint.h"
@@ -14,6 +15,7 @@
 #include "api/metrics.h"
 #include "api/oauth.h"
 #include "api/openapi.h"
+#include "api/status.h"
 #include "auth/access.h"
 #include "auth/cache.h"
 #include "auth/guard.h"
@@ -80,6 +82,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_handler(users_health_run, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(users_metrics_run, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_log_transaction(users_access_count, NULL, NULL, APR_HOOK_MIDDLE);
+    APR_OPTIONAL_HOOK(ap, status_hook, users_status_show, NULL, NULL, APR_HOOK_MIDDLE);
 }
 
 module AP_MODULE_DECLARE_DATA users_module = {

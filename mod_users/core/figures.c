@@ -97,7 +97,7 @@ const users_figure users_figure_table[] = {
            "Requests to endpoints of mod_users, by operation and status.",
            .labels = {&operation, &status}),
     FIGURE(DURATIONS, USERS_HISTOGRAM_TYPE, "http_server_request_duration_seconds",
-           "From the header fields of a request to its entry in the access log.",
+           "Seconds from the header fields of a request to its entry in the access log.",
            .labels = {&operation, &class}, .scale = &users_scale_duration),
     FIGURE(AUTH_FAILURES, USERS_COUNTER, "users_auth_failures_total",
            "Requests refused for their credentials, by what was wrong.", .labels = {&auth}),
@@ -120,7 +120,7 @@ const users_figure users_figure_table[] = {
     FIGURE(POOL_WAITING, USERS_GAUGE, "users_db_pool_waiting",
            "Statements that wait for a connection.", .labels = {&role}),
     FIGURE(POOL_TIMEOUTS, USERS_COUNTER, "users_db_acquire_timeouts_total",
-           "Waits for a connection that UsersDBAcquireTimeout ended.", .labels = {&role}),
+           "Requests that got no connection within UsersDBAcquireTimeout.", .labels = {&role}),
     FIGURE(CONNECTS, USERS_COUNTER, "users_db_connects_total",
            "Attempts to open a connection, by what came of them.", .labels = {&connected, &role}),
     FIGURE(OUTAGES, USERS_COUNTER, "users_db_outages_total",
@@ -136,7 +136,7 @@ const users_figure users_figure_table[] = {
     FIGURE(REPLICA_LOOKUPS, USERS_COUNTER, "users_db_replica_lookups_total",
            "Look-ups that UsersDBReplica may answer, by what came of that.", .labels = {&use}),
     FIGURE(REPLICA_LAGS, USERS_HISTOGRAM_TYPE, "users_db_replica_lag_seconds",
-           "How far UsersDBReplica was behind each time that it was looked at.",
+           "Seconds that UsersDBReplica was behind, each time that it was looked at.",
            .scale = &users_scale_duration),
     {0}};
 

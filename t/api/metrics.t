@@ -26,9 +26,11 @@ my $HASHED = 'canary-of-a-hashed-password';    # the password of that hash
 
 # Several children, and places for those of the next generation.
 my $conf = $MPM eq 'prefork' ? <<~PREFORK : <<~THREADED;
+    MaxKeepAliveRequests 0
     StartServers 4
     MinSpareServers 1
     PREFORK
+    MaxKeepAliveRequests 0
     StartServers 2
     ServerLimit 4
     ThreadsPerChild 16
@@ -307,6 +309,32 @@ subtest 'refusals' => sub {
     my $problem = scrape(headers => [Accept => 'application/problem+json']);
     is $problem->{headers}{'content-type'}, 'application/problem+json', 'problem details';
     is $problem->{json}{status}, 406, '... of a 406';
+};
+
+# ---- server-status ---------------------------------------------------------------------------
+
+$server->stop;
+$server->start(modules => ['status'], conf => $conf, vhost => $vhost . <<~STATUS);
+    <Location /server-status>
+      SetHandler server-status
+    </Location>
+    STATUS
+
+subtest 'server-status' => sub {
+    load(50);
+    my $before = {};
+    grows($before, reads(50), 'what was before httpd was started is not counted');
+    my $auto = $server->request(GET => '/server-status?auto')->{body};
+    my %told = map { /^((?:users|http)_\S+): (\S+)$/ ? ($1 => $2) : () } split /\n/, $auto;
+    my $figures = figures();
+    delete @$figures{ grep { /_bucket\{/ } keys %$figures };
+    is_deeply [sort keys %told], [sort(keys %$figures)], '?auto has the same figures';
+    my @kept = grep { !/"metrics"|^users_children|^users_db_pool/ } keys %$figures;    # between the two answers
+    is_deeply { map { $_ => $told{$_} } @kept }, { map { $_ => $figures->{$_} } @kept }, '... of the same values';
+    ok exists $told{'users_db_pool_open{role="primary"}'}, '... and connections';
+    my $page = $server->request(GET => '/server-status')->{body};
+    like $page, qr{<h2>mod_users</h2>}, 'the page has a section';
+    like $page, qr{Requests to endpoints [^<]+</td><td>read, 200</td><td align="right">50</td>}, '... with requests';
 };
 
 done_testing;

@@ -461,25 +461,26 @@ static const char *const harmless[] = {
     "fclose", "fputc", "fputs", "fwrite", "fread", "putc", "puts", "putchar", "printf",
     "__printf_chk", "fprintf", "__fprintf_chk",
     /* the program's own */
-    "isatty", "getopt_long", "getpid", "sigaction", "sysconf", "apr_terminate", "__errno_location", "__cxa_*",
-    "__gmon_start__", "__libc_start_main", "__stack_chk_fail", "_ITM_*", "__asan_*", "__ubsan_*",
+    "isatty", "getopt_long", "getpid", "sigaction", "sysconf", "apr_terminate", "__errno_location",
+    "__cxa_*", "__gmon_start__", "__libc_start_main", "__stack_chk_fail", "_ITM_*", "__asan_*",
+    "__ubsan_*",
     /* APR */
     "apr_array_*", "apr_atoi64", "apr_atomic_*", "apr_brigade_create", "apr_brigade_destroy",
     "apr_bucket_*", "apr_cpystrn", "apr_cstr_*", "apr_dir_close", "apr_escape_*", "apr_file_close",
     "apr_fnmatch", "apr_fnmatch_test", "apr_global_mutex_lockfile", "apr_hash_*", "apr_itoa",
-    "apr_palloc*", "apr_pdecode_*", "apr_pencode_*", "apr_pescape_*", "apr_pmemdup",
-    "apr_pool_cleanup_*", "apr_pool_clear", "apr_pool_destroy", "apr_pool_userdata_*",
-    "apr_proc_kill", "apr_procattr_error_check_set", "apr_psprintf", "apr_pstr*", "apr_pvsprintf",
-    "apr_punescape_*", "apr_shm_baseaddr_get", "apr_sleep", "apr_snprintf", "apr_strerror",
-    "apr_vsnprintf", "apr_siphash24", "apr_strtoi64", "apr_strtok", "apr_table_*",
-    "apr_thread_cond_broadcast", "apr_thread_cond_signal", "apr_time_now", "apr_tokenize_to_argv",
-    "apr_uid_*", "apr_uri_*",
+    "apr_optional_hook_add", "apr_palloc*", "apr_pdecode_*", "apr_pencode_*", "apr_pescape_*",
+    "apr_pmemdup", "apr_pool_cleanup_*", "apr_pool_clear", "apr_pool_destroy",
+    "apr_pool_userdata_*", "apr_proc_kill", "apr_procattr_error_check_set", "apr_psprintf",
+    "apr_pstr*", "apr_pvsprintf", "apr_punescape_*", "apr_shm_baseaddr_get", "apr_sleep",
+    "apr_snprintf", "apr_strerror", "apr_vsnprintf", "apr_siphash24", "apr_strtoi64", "apr_strtok",
+    "apr_table_*", "apr_thread_cond_broadcast", "apr_thread_cond_signal", "apr_time_now",
+    "apr_tokenize_to_argv", "apr_uid_*", "apr_uri_*",
     /* httpd; ap_lookup_provider fails where users_cache_check() has already refused to start */
     "ap_*_output_filter", "ap_bin2hex", "ap_check_cmd_context", "ap_construct_url",
     "ap_escape_quotes", "ap_exists_config_define", "ap_get_status_line", "ap_hook_*", "ap_log_*",
     "ap_lookup_provider", "ap_map_http_request_error", "ap_parse_strict_length", "ap_random_pick",
-    "ap_satisfies", "ap_set_content_length", "ap_set_content_type", "ap_show_mpm",
-    "ap_state_query"};
+    "ap_rprintf", "ap_rwrite", "ap_rvputs", "ap_satisfies", "ap_set_content_length",
+    "ap_set_content_type", "ap_show_mpm", "ap_state_query"};
 
 /* The number of each call */
 enum {
