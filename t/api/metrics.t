@@ -2,8 +2,13 @@
 # whichever children have served them and however those have ended.
 
 use v5.36;
+use Cwd            qw(abs_path);
+use File::Basename qw(dirname);
+use IO::Socket::INET;
+use JSON::PP ();
 use Users::Test;
-use Users::Test::Process qw(reap run slurp spawn);
+use Users::Test::Client;
+use Users::Test::Process qw(end ended reap run slurp spawn);
 use Users::Test::Session;
 
 # The first of this name in PATH.
@@ -12,8 +17,10 @@ sub find ($name, $package) {
     return $path // die "this needs $name: install $package\n";
 }
 
-my $H2LOAD = find('h2load', 'nghttp2-client');
+my $SOURCE = $ENV{USERS_SRCDIR}   // abs_path(dirname(__FILE__) . '/../..');
 my $MPM    = $ENV{USERS_TEST_MPM} // 'event';
+my $H2LOAD = find('h2load', 'nghttp2-client');
+my ($PROMETHEUS, $PROMTOOL) = map { find($_, 'prometheus') } qw(prometheus promtool);
 
 my $server = Users::Test->new;
 my $dir    = $server->dir;
@@ -327,14 +334,118 @@ subtest 'server-status' => sub {
     my $auto = $server->request(GET => '/server-status?auto')->{body};
     my %told = map { /^((?:users|http)_\S+): (\S+)$/ ? ($1 => $2) : () } split /\n/, $auto;
     my $figures = figures();
-    delete @$figures{ grep { /_bucket\{/ } keys %$figures };
+    delete @$_{ grep { /_bucket\{|"metrics"/ } keys %$_ } for $figures, \%told;    # of scrapes there is one more
     is_deeply [sort keys %told], [sort(keys %$figures)], '?auto has the same figures';
-    my @kept = grep { !/"metrics"|^users_children|^users_db_pool/ } keys %$figures;    # between the two answers
+    my @kept = grep { !/^users_children|^users_db_pool/ } keys %$figures;    # between the two answers
     is_deeply { map { $_ => $told{$_} } @kept }, { map { $_ => $figures->{$_} } @kept }, '... of the same values';
     ok exists $told{'users_db_pool_open{role="primary"}'}, '... and connections';
     my $page = $server->request(GET => '/server-status')->{body};
     like $page, qr{<h2>mod_users</h2>}, 'the page has a section';
     like $page, qr{Requests to endpoints [^<]+</td><td>read, 200</td><td align="right">50</td>}, '... with requests';
+};
+
+# ---- Prometheus ------------------------------------------------------------------------------
+
+# Run promtool. Returns its exit status and what it says.
+sub promtool ($input, @arguments) {
+    my ($status, $output, $error) = run(['/bin/sh', '-c', 'input=$1; shift; exec "$@" <"$input"', 'sh', $input,
+        $PROMTOOL, @arguments], "$dir/promtool");
+    return ($status, $output . $error);
+}
+
+sub write_file ($name, $text) {
+    my $path = "$dir/$name";
+    open my $file, '>', $path or die "$path: $!\n";
+    print $file $text;
+    close $file;
+    return $path;
+}
+
+subtest 'promtool' => sub {
+    is_deeply [promtool(write_file('figures', scrape()->{body}), qw(check metrics))], [0, ''], 'check metrics has no complaint';
+    my ($status, $output) = promtool('/dev/null', qw(check rules), "$SOURCE/doc/manual/alerts.yml");
+    is $status, 0, 'check rules' or diag($output);
+    ($status, $output) = promtool('/dev/null', qw(test rules), "$SOURCE/t/build/alerts.yml");
+    is $status, 0, 'test rules' or diag($output);
+};
+
+# Names of figures: as the endpoint tells them, with their labels.
+my $text  = scrape()->{body};
+my %label = map { $_ => '' } $text =~ /^# HELP (\S+)/mg;
+$text =~ s/(?<=\W)le="[^"]*"//g;
+for my $name (keys %label) {
+    my ($labels) = $text =~ /^${name}(?:_count)?\{([^}]*)\}/m or next;
+    $label{$name} = join ', ', $labels =~ /(\w+)=/g;
+}
+
+subtest 'the manual' => sub {
+    my %described = slurp("$SOURCE/doc/manual/metrics.md") =~ /^\| `(\w+)` \| ([^|]*?) ?\| /mg;
+    cmp_ok scalar keys %label, '>', 20, 'there are figures';
+    is_deeply \%described, \%label, '... each of which it describes, with its labels';
+};
+
+subtest 'alerts' => sub {
+    my ($rules, $tests) = map { slurp("$SOURCE/$_") } qw(doc/manual/alerts.yml t/build/alerts.yml);
+    my @alerts = sort $rules =~ /- alert: (\w+)/g;
+    my @used   = map { s/_(?:bucket|sum|count)$//r } $rules =~ /\b((?:users|http)_\w+)[{\[]/g;
+    is_deeply [grep { !exists $label{$_} } @used], [], 'are about figures that there are';
+    my %quiet = map { $_ => 1 } $tests =~ /\{eval_time: 50m, alertname: (\w+), exp_alerts: \[\]\}/g;
+    my %fires = map { $_ => 1 } $tests =~ /alertname: (\w+)\n +exp_alerts:\n +- exp_labels/g;
+    is_deeply [sort keys %quiet], \@alerts, 'each has a test of when it is quiet';
+    is_deeply [sort keys %fires], \@alerts, '... and of when it fires';
+};
+
+sub free_port () {
+    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "no free port: $@\n";
+    return $socket->sockport;
+}
+
+# What Prometheus at this port answers; nothing where it does not.
+sub ask ($port, $path) {
+    return eval {
+        my $connection = Users::Test::Client->new($port);
+        $connection->send(Users::Test::Client::compose(GET => $path, headers => [Connection => 'close']));
+        $connection->answer;
+    };
+}
+
+# Start it, with its data in the directory of the test. Returns its process id and its port.
+sub start_prometheus () {
+    my $conf = write_file('prometheus.yml', <<~YAML);
+        global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+        rule_files: ['$SOURCE/doc/manual/alerts.yml']
+        scrape_configs:
+          - job_name: mod_users
+            static_configs: [{targets: ['127.0.0.1:@{[$server->port]}']}]
+        YAML
+    for my $try (1 .. 5) {
+        my $port = free_port();    # which another process may take first
+        my $pid  = spawn([$PROMETHEUS, "--config.file=$conf", "--storage.tsdb.path=$dir/prometheus-$try",
+            "--web.listen-address=127.0.0.1:$port"], "$dir/prometheus.log", "$dir/prometheus.log");
+        my $state = wait_until(
+            sub { defined ended($pid) ? 'ended' : (ask($port, '/-/ready') // { status => 0 })->{status} == 200 ? 'ready' : undef },
+            'Prometheus to start'
+        );
+        return ($pid, $port) if $state eq 'ready';
+    }
+    die "Prometheus does not start:\n" . slurp("$dir/prometheus.log");
+}
+
+subtest 'Prometheus' => sub {
+    my ($pid, $port) = start_prometheus();
+    my $result = wait_until(
+        sub {
+            my $answer = ask($port, '/api/v1/query?query=users_requests_total%7Boperation%3D%22read%22%7D') or return;
+            my $json   = JSON::PP->new->utf8->decode($answer->{body});
+            return $json->{status} eq 'success' && $json->{data}{result}[0];
+        },
+        'a scrape'
+    );
+    is_deeply $result->{metric},
+        { __name__ => 'users_requests_total', operation => 'read', status => 200, job => 'mod_users',
+            instance => '127.0.0.1:' . $server->port }, 'has scraped it';
+    is $result->{value}[1], figures()->{$READS}, '... and answers a query with the figure';
+    is end($pid), 0, 'it ends';
 };
 
 done_testing;

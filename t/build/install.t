@@ -34,7 +34,7 @@ subtest 'where things are' => sub {
     ok -e "$root/usr/local/share/man/man8/usersctl.8", 'it has a manual page';
     ok -e "$root/usr/local/share/man/man8/mod_users.8", 'so has the module';
     ok -e "$root/usr/local/share/mod_users/sql/install.sql", 'the SQL is there';
-    for my $page (glob "$SOURCE/doc/manual/*.md") {
+    for my $page (glob "$SOURCE/doc/manual/*") {
         my $name = $page =~ s{.*/}{}r;
         ok -e "$root/usr/local/share/doc/mod_users/manual/$name", "the manual's $name is there";
     }
