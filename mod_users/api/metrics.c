@@ -83,22 +83,27 @@ static void add_histogram(apr_array_header_t *lines, const users_series *series)
     add_number(lines, users_metrics_name(series, "_count", NULL, pool), values);
 }
 
+static void add_series(apr_array_header_t *lines, const users_series *series)
+{
+    if (series->figure->scale) {
+        add_histogram(lines, series);
+    } else {
+        add_number(lines, users_metrics_name(series, "", NULL, lines->pool),
+                   users_series_value(series));
+    }
+}
+
 static const char *write_all(const apr_uint64_t *total, apr_pool_t *pool)
 {
     apr_array_header_t *lines = apr_array_make(pool, 256, sizeof(const char *));
-    const users_figure *figure = NULL;
     users_series series = {NULL};
 
     while (users_series_next(&series, total)) {
-        if (series.figure != figure) {
-            figure = series.figure;
-            add_head(lines, figure);
+        if (series.words == total + series.figure->first) {
+            add_head(lines, series.figure);
         }
-        if (users_series_is_shown(&series) && figure->scale) {
-            add_histogram(lines, &series);
-        } else if (users_series_is_shown(&series)) {
-            add_number(lines, users_metrics_name(&series, "", NULL, pool),
-                       users_series_value(&series));
+        if (users_series_is_shown(&series)) {
+            add_series(lines, &series);
         }
     }
     APR_ARRAY_PUSH(lines, const char *) = ""; /* a line's end behind the last, too */

@@ -133,14 +133,19 @@ static bool reads_conditions(users_endpoint endpoint)
 
 /*
  * Require. mod_authz_core judges it after every access checker, too late: a forbidden address could
- * test credentials. *needs_user: it can't say yet. Under "Satisfy Any" the credential alone may do.
+ * test credentials. *needs_user: it can't say yet. Under "Satisfy Any" the credential alone may do,
+ * but figures and health checks want none: there httpd asks nobody else once we have admitted a
+ * request.
  */
-static users_refusal judge_requirements(request_rec *r, bool *needs_user)
+static users_refusal judge_requirements(request_rec *r, users_operation operation, bool *needs_user)
 {
-    int status = ap_satisfies(r) == SATISFY_ANY ? OK : ap_run_access_checker_ex(r);
+    bool any = ap_satisfies(r) == SATISFY_ANY;
+    bool may_prove = operation != USERS_MEASURE && operation != USERS_CHECK;
+    int status = any && may_prove ? OK : ap_run_access_checker_ex(r);
 
     *needs_user = status == DECLINED;
-    return status == OK || status == DECLINED ? users_pass() : users_caller_refuse_requirements(r);
+    return status == OK || (status == DECLINED && !any) ? users_pass()
+                                                        : users_caller_refuse_requirements(r);
 }
 
 /* True if another module verifies tokens; its result exists only after access_checker. */
@@ -218,7 +223,7 @@ static void judge(request_rec *r, verdict *found)
         found->refusal = judge_headers(r, admission);
     }
     if (found->refusal.status == OK) {
-        found->refusal = judge_requirements(r, &needs_user);
+        found->refusal = judge_requirements(r, admission->operation, &needs_user);
     }
     if (found->refusal.status != OK || !admission->scope) {
         return;
@@ -228,7 +233,7 @@ static void judge(request_rec *r, verdict *found)
                          ? users_refuse(HTTP_FORBIDDEN, "nobody has verified the access token")
                          : judge_principal(r, admission);
     if (found->refusal.status == OK && needs_user) {
-        found->refusal = judge_requirements(r, &needs_user);
+        found->refusal = judge_requirements(r, admission->operation, &needs_user);
     }
 }
 
@@ -310,7 +315,11 @@ int users_access_count(request_rec *r)
     int status = r->status;
 
     for (; r; r = r->next) {
-        found = found ? found : ap_get_module_config(r->request_config, &users_module);
+        const verdict *each = ap_get_module_config(r->request_config, &users_module);
+
+        if (each) {
+            found = each;
+        }
         status = r->status;
     }
     if (found) {

@@ -243,23 +243,20 @@ static void set_values(users_series *series, int index)
 
 bool users_series_next(users_series *series, const apr_uint64_t *total)
 {
-    int index = 0;
+    int word = 0;
 
     if (!series->figure) {
         series->figure = users_figure_table;
     } else {
-        index =
-            (int)(series->words - total - series->figure->first) / words_of_series(series->figure) +
-            1;
-        if (index * words_of_series(series->figure) >= words_of(series->figure)) {
+        word = (int)(series->words - total) + words_of_series(series->figure);
+        if (word >= series->figure->first + words_of(series->figure)) {
             series->figure++;
-            index = 0;
         }
     }
     if (!series->figure->name) {
         return false;
     }
-    series->words = total + series->figure->first + index * words_of_series(series->figure);
-    set_values(series, index);
+    series->words = total + word;
+    set_values(series, (word - series->figure->first) / words_of_series(series->figure));
     return true;
 }

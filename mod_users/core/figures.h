@@ -151,8 +151,8 @@ static inline void users_figures_note(users_figures *figures, int word, apr_time
 void users_figures_observe(users_figures *figures, int first, const users_scale *scale,
                            apr_uint64_t value);
 
-/* A request was answered with this status, after so many microseconds. */
-void users_figures_request(users_figures *figures, users_operation operation, int status,
+/* A request for this was answered with a status, after so many microseconds. */
+void users_figures_request(users_figures *figures, users_operation wanted, int answered,
                            apr_int64_t duration);
 
 /* The process whose these were has ended: what it counts on is kept, what it had is no more. */

@@ -54,7 +54,7 @@ int users_figures_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
                      "server-status have none");
         return OK;
     }
-    slots = (slot *)APR_ALIGN((apr_uintptr_t)memory, LINE);
+    slots = (void *)(memory + (LINE - (apr_uintptr_t)memory % LINE) % LINE);
     return OK;
 }
 

@@ -46,16 +46,15 @@ my $conf = $MPM eq 'prefork' ? <<~PREFORK : <<~THREADED;
     MinSpareThreads 1
     MaxSpareThreads 64
     THREADED
-my $vhost = OAUTH_ENDPOINTS . <<~VHOST;
+my $vhost = OAUTH_ENDPOINTS . METRICS_ENDPOINT . <<~VHOST;
     UsersDBAcquireTimeout 30s
     UsersDBTimeout 30s
     UsersRequestTimeout 60s
     UsersMaxFailures 2
     UsersTokenRate 1
     UsersProbeLimit 1
-    <Location /metrics>
-      UsersEndpoint metrics
-      Require local
+    <Location /redirected>
+      ErrorDocument 404 /api/users
     </Location>
     <Location /closed/metrics>
       UsersEndpoint metrics
@@ -69,14 +68,9 @@ sub scrape (%option) {
     return $server->request(GET => '/metrics', %option);
 }
 
-# What a scrape tells: series => value.
-sub figures ($text = scrape()->{body}) {
-    return { map { /^([^#].*) (\S+)$/ ? ($1 => $2) : () } split /\n/, $text };
-}
-
 # By how much these series have grown since: name => growth, 0 where there was none.
 sub growth ($before, @names) {
-    my $now = figures();
+    my $now = $server->figures;
     return { map { $_ => ($now->{$_} // 0) - ($before->{$_} // 0) } @names };
 }
 
@@ -108,24 +102,27 @@ sub load ($count, $clients = 4) {
 }
 
 subtest 'requests' => sub {
-    my $before = figures();
+    my $before = $server->figures;
     is load(400), 400, 'reads';
     grows($before, reads(400), '... are as many as their clients have counted');
     my $sum = growth($before, $DURATIONS =~ s/_count/_sum/r);
     cmp_ok((values %$sum)[0], '>', 0, '... which took some time');
-    my @buckets = map { figures()->{ $BUCKETS =~ s/\+Inf/$_/r } } qw(0.00025 0.001 0.01 1 10 +Inf);
+    my @buckets = map { $server->figures->{ $BUCKETS =~ s/\+Inf/$_/r } } qw(0.00025 0.001 0.01 1 10 +Inf);
     is_deeply [sort { $a <=> $b } @buckets], \@buckets, '... no bucket has fewer than the one below it';
 };
 
+# Statements of the module's that wait for a lock.
+sub waiting () {
+    return $server->sql("select count(*) from pg_stat_activity where usename = 'mod_users' and wait_event_type = 'Lock'");
+}
+
 sub test_reload {
     plan skip_all => 'a single process does not reload' if $server->single_process;
-    my $before  = figures();
+    my $before  = $server->figures;
     my $session = Users::Test::Session->new($server);
     $session->sql('begin; lock table users.account');
     my $pid = spawn(load_command(6, 6), "$dir/waiting", "$dir/waiting.errors");
-    wait_until(sub {
-        $server->sql("select count(*) from pg_stat_activity where usename = 'mod_users' and wait_event_type = 'Lock'");
-    }, 'reads to wait');
+    wait_until(\&waiting, 'reads to wait');
     $server->graceful;
     is $server->request(GET => '/metrics')->{status}, 200, 'new children serve';
     $session->sql('rollback');
@@ -143,9 +140,9 @@ sub connections () {
 
 sub is_open ($name) {
     my ($open, $told);
-    wait_until(sub { $told = figures()->{'users_db_pool_open{role="primary"}'}; $told == ($open = connections()) }, undef);
+    wait_until(sub { $told = $server->figures->{'users_db_pool_open{role="primary"}'}; $told == ($open = connections()) }, undef);
     is $told, $open, $name;
-    my $figures = figures();
+    my $figures = $server->figures;
     cmp_ok $figures->{'users_db_pool_idle{role="primary"}'}, '<=', $open, '... of which some are idle';
     cmp_ok $figures->{'users_db_pool_max{role="primary"}'}, '>=', $open, '... of those that may be';
 }
@@ -154,7 +151,7 @@ sub test_kill {
     plan skip_all => 'a single process is not killed' if $server->single_process;
     load(100, 8);
     is_open('the connections of all children');
-    my $before = figures();
+    my $before = $server->figures;
     my @old    = $server->children;
     kill KILL => @old;
     wait_until(sub { my %now = map { $_ => 1 } $server->children; %now && !grep { $now{$_} } @old }, 'other children');
@@ -162,7 +159,7 @@ sub test_kill {
     grows($before, reads(300), 'what killed children counted is kept');
     is_open('what they had open is not');
     my $children;
-    wait_until(sub { ($children = figures()->{users_children}) == (() = $server->children) }, undef);
+    wait_until(sub { ($children = $server->figures->{users_children}) == (() = $server->children) }, undef);
     is $children, scalar(() = $server->children), 'nor are they';
 }
 subtest 'killed children' => \&test_kill;
@@ -206,6 +203,7 @@ my @CASES = (
     ['a second one', [[patch(email => 'jane@example.com')]], requests('update', 429),
         'users_limited_total{limit="probes"}' => 1],
     ['OPTIONS', [[OPTIONS => '/api/users']], requests('options', 204)],
+    ['a page that is answered by an endpoint', [[GET => '/redirected', token => READ_TOKEN]], requests('read', 200)],
     ['a path below', [[GET => '/api/users/1']], requests('other', 404)],
     ['a method that is not served', [[PUT => '/api/users']], requests('other', 405)],
     ['metadata', [[GET => '/.well-known/oauth-authorization-server']], requests('metadata', 200)],
@@ -218,13 +216,13 @@ $server->sql(<<~'SQL');
     SQL
 for my $case (@CASES) {
     my ($name, $requests, %expected) = @$case;
-    my $before = figures();
+    my $before = $server->figures;
     $server->request(@$_) for @$requests;
     grows($before, \%expected, $name);
 }
 
 subtest 'tokens' => sub {
-    my $before = figures();
+    my $before = $server->figures;
     my %status;
     $status{ $server->request(token())->{status} }++ until ($status{429} // 0) || ($status{200} // 0) > 1000;
     grows($before, { 'users_limited_total{limit="token_rate"}' => 1, requests('token', 200, $status{200}) }, 'too many in a second');
@@ -232,7 +230,7 @@ subtest 'tokens' => sub {
 
 subtest 'a suspended account' => sub {
     $server->sql("update users.account set suspended_at = now() where id = 1");
-    my $before = figures();
+    my $before = $server->figures;
     is $server->request(GET => '/api/users', token => READ_TOKEN)->{status}, 403, 'is refused';
     grows($before, { requests('read', 403), failures('suspended') }, '... and counted');
     $server->sql("update users.account set suspended_at = null where id = 1");
@@ -240,7 +238,7 @@ subtest 'a suspended account' => sub {
 
 # All requests that were counted, but for scrapes.
 sub all_requests () {
-    my $figures = figures();
+    my $figures = $server->figures;
     my $sum     = 0;
     $sum += $figures->{$_} for grep { /^users_requests_total/ && !/"metrics"/ } keys %$figures;
     return $sum;
@@ -255,15 +253,54 @@ subtest 'requests for something else' => sub {
     is $counted, 1, '... and not counted';
 };
 
+my $WAITING  = 'users_db_pool_waiting{role="primary"}';
+my @BY_NAME  = ([GET => '/api/users', basic => ['john', 'right']]) x 16;    # each has a statement of its own
+
+sub test_waiting {
+    plan skip_all => 'a child of prefork has a connection' if $MPM eq 'prefork';
+    my $session = Users::Test::Session->new($server);
+    $session->sql('begin; lock table users.account');
+    my @connections = map { $server->connect } @BY_NAME;
+    $connections[$_]->send(Users::Test::Client::compose($BY_NAME[$_]->@*)) for keys @BY_NAME;
+    my $most = 4 * ($server->single_process ? 1 : 2);
+    ok wait_until(sub { $server->figures->{$WAITING} >= @BY_NAME - $most }, undef), 'those beyond UsersDBMax of each child';
+    $session->sql('rollback');
+    is_deeply [map { $_->answer->{status} } @connections], [(200) x @BY_NAME], 'get one in the end';
+    is $server->figures->{$WAITING}, 0, '... and wait no more';
+}
+subtest 'requests that wait for a connection' => \&test_waiting;
+
+# Have a change lose its connection while it waits for the account. Returns the status of its answer.
+sub lose_change ($waits_on) {
+    my $session = Users::Test::Session->new($server);
+    $session->sql('begin; select from users.account where id = 1 for update');
+    my $connection = $server->connect;
+    $connection->send(Users::Test::Client::compose(patch(city => 'Breda')));
+    wait_until(\&waiting, 'the change to wait');
+    $server->sql("select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = 'mod_users' and wait_event_type = 'Lock'");
+    $session->sql('rollback') unless $waits_on;
+    return $connection->answer->{status};
+}
+
+sub unheard ($result) {
+    return (qq(users_db_unheard_changes_total{result="$result"}) => 1);
+}
+
+subtest 'a change that loses its connection' => sub {
+    my $before = $server->figures;
+    is lose_change(0), 200, 'is made';
+    grows($before, { requests('update', 200), unheard('settled') }, '... and counted');
+};
+
 my $AWAY = 'users_db_outage_children{role="primary"}';
 
 subtest 'an outage' => sub {
-    my $before = figures();
+    my $before = $server->figures;
     $server->expect_log(qr/the database \S+ can't be reached/);
     $server->allow_log(qr/the database \S+ is back after/);
     $server->postgres->stop('immediate');
     wait_until(sub { $server->request(GET => '/api/users', token => READ_TOKEN)->{status} == 503 }, 'a refusal');
-    cmp_ok figures()->{$AWAY}, '>', 0, 'lasts';
+    cmp_ok $server->figures->{$AWAY}, '>', 0, 'lasts';
     cmp_ok growth($before, 'users_db_outages_total{role="primary"}')->{'users_db_outages_total{role="primary"}'}, '>', 0, 'has begun';
     my $failed = 'users_db_connects_total{result="failed",role="primary"}';
     cmp_ok growth($before, $failed)->{$failed}, '>', 0, 'connections were refused';
@@ -271,7 +308,7 @@ subtest 'an outage' => sub {
     $server->postgres->start;
     wait_until(sub {
         $server->parallel(([GET => '/api/users', token => READ_TOKEN]) x 8);    # to every child, at last
-        figures()->{$AWAY} == 0;
+        $server->figures->{$AWAY} == 0;
     }, 'its end');
     my $connected = 'users_db_connects_total{result="connected",role="primary"}';
     cmp_ok growth($before, $connected)->{$connected}, '>', 0, 'connections were opened';
@@ -321,11 +358,39 @@ subtest 'refusals' => sub {
 # ---- server-status ---------------------------------------------------------------------------
 
 $server->stop;
-$server->start(modules => ['status'], conf => $conf, vhost => $vhost . <<~STATUS);
+
+# What stands in the endpoint's location besides, and the status then.
+my %IN = (
+    'here'       => [200, "Satisfy Any\nRequire local"],
+    'granted'    => [200, "Satisfy Any\nRequire all granted"],
+    'denied'     => [403, "Satisfy Any\nRequire all denied"],
+    'elsewhere'  => [403, "Satisfy Any\nRequire ip 192.0.2.1"],
+    'somebody'   => [500, "Satisfy Any\nRequire valid-user"],
+    'deny'       => [403, "Order allow,deny\nDeny from all"],
+    'satisfied'  => [403, "Satisfy Any\nOrder allow,deny\nDeny from all\nRequire all denied"],
+);
+$server->start(modules => [qw(status authz_user access_compat)], conf => $conf, vhost => join "\n", $vhost, <<~STATUS,
     <Location /server-status>
       SetHandler server-status
     </Location>
+    <Location /in/live>
+      UsersEndpoint health
+      Satisfy Any
+      Require all denied
+    </Location>
+    <Location /detour>
+      SetHandler users-metrics
+    </Location>
     STATUS
+    map { "<Location /in/$_>\nUsersEndpoint metrics\n$IN{$_}[1]\n</Location>" } sort keys %IN);
+$server->expect_log(qr/reached users-metrics without its access checker: refused/);
+$server->allow_log(qr/\[(?:authz_core|access_compat):error\]|AH00028: No authentication done/);
+
+subtest 'who may read them' => sub {
+    is $server->request(GET => "/in/$_")->{status}, $IN{$_}[0], "$_: $IN{$_}[0]" for sort keys %IN;
+    is $server->request(GET => '/in/live')->{status}, 403, 'the same of a health check';
+    is $server->request(GET => '/detour')->{status}, 403, 'nobody by another way';
+};
 
 subtest 'server-status' => sub {
     load(50);
@@ -333,7 +398,7 @@ subtest 'server-status' => sub {
     grows($before, reads(50), 'what was before httpd was started is not counted');
     my $auto = $server->request(GET => '/server-status?auto')->{body};
     my %told = map { /^((?:users|http)_\S+): (\S+)$/ ? ($1 => $2) : () } split /\n/, $auto;
-    my $figures = figures();
+    my $figures = $server->figures;
     delete @$_{ grep { /_bucket\{|"metrics"/ } keys %$_ } for $figures, \%told;    # of scrapes there is one more
     is_deeply [sort keys %told], [sort(keys %$figures)], '?auto has the same figures';
     my @kept = grep { !/^users_children|^users_db_pool/ } keys %$figures;    # between the two answers
@@ -444,8 +509,33 @@ subtest 'Prometheus' => sub {
     is_deeply $result->{metric},
         { __name__ => 'users_requests_total', operation => 'read', status => 200, job => 'mod_users',
             instance => '127.0.0.1:' . $server->port }, 'has scraped it';
-    is $result->{value}[1], figures()->{$READS}, '... and answers a query with the figure';
+    is $result->{value}[1], $server->figures->{$READS}, '... and answers a query with the figure';
     is end($pid), 0, 'it ends';
+};
+
+# ---- In vain ---------------------------------------------------------------------------------
+
+done_testing, exit if $server->single_process;    # memcheck takes longer
+$server->stop;
+$server->start(conf => $conf, vhost => "$vhost\nUsersDBAcquireTimeout 300ms\nUsersRequestTimeout 1s");
+$server->allow_trouble(qw(busy late));
+
+sub test_timeouts {
+    plan skip_all => 'a child of prefork has a connection' if $MPM eq 'prefork';
+    my $before  = $server->figures;
+    my $session = Users::Test::Session->new($server);
+    $session->sql('begin; lock table users.account');
+    my $refused = grep { $_->{status} == 503 } $server->parallel(@BY_NAME);
+    $session->sql('rollback');
+    cmp_ok $refused, '>', 0, 'some get none in time';
+    grows($before, { 'users_db_acquire_timeouts_total{role="primary"}' => $refused }, '... which is counted');
+}
+subtest 'requests that wait for a connection in vain' => \&test_timeouts;
+
+subtest 'a change whose outcome is not found out' => sub {
+    my $before = $server->figures;
+    is lose_change(1), 503, 'is told so';
+    grows($before, { requests('update', 503), unheard('unknown') }, '... and counted');
 };
 
 done_testing;

@@ -277,8 +277,15 @@ subtest 'a virtual host with a UsersDB of its own has no replica but its own' =>
 };
 
 subtest 'what ends is seen within UsersReplicaLag' => sub {
-    start('2s');
+    start('2s', vhost => METRICS_ENDPOINT);
     wait_for_standby();
+    my $looked = sub ($result) { $server->figures->{qq(users_db_replica_lookups_total{result="$result"})} };
+    my $before = $looked->('answered');
+    ok asks($standby, GET), 'while it is good it is asked';
+    is $looked->('answered'), $before + 1, '... which is counted';
+    $before = $looked->('unsure');
+    is $server->request(GET => '/api/users', token => 'unknown')->{status}, 401, 'whom it does not know';
+    is $looked->('unsure'), $before + 1, '... is looked up at the primary, which is counted, too';
     $server->expect_log(qr/\[users:warn\] .* the replica \S+ is too far behind for UsersReplicaLag: GET reads/);
     $server->expect_log(qr/\[users:warn\] .* the replica \S+ has caught up/);
     while_paused(sub {
@@ -290,6 +297,11 @@ subtest 'what ends is seen within UsersReplicaLag' => sub {
         is city_of(GET), 'Gouda', 'GET reads from the primary then';
         wait_until(sub { $server->request(GET); $server->count_log(qr/the replica \S+ is too far/) },
             'the log to tell');
+        my $figures = $server->figures;
+        cmp_ok $looked->('avoided'), '>', 0, 'those that passed it by are counted';
+        my ($all, $up_to_a_second) = $figures->@{ map { "users_db_replica_lag_seconds_$_" } 'count', 'bucket{le="1"}' };
+        cmp_ok $all, '>', $up_to_a_second, 'its lag of more than a second was measured';
+        cmp_ok $up_to_a_second, '>', 0, '... and before that a smaller one';
     });
     wait_until(sub { asks($standby, GET) }, 'the standby to be used again');
     is $server->count_log(qr/the replica \S+ is too far/), 1, 'the log has told it once';

@@ -38,8 +38,8 @@ C<create database>; C<< $server->fill($name) >> gives one that has the tables th
     );
 
 starts httpd. C<OAUTH_ENDPOINTS> is a text for C<vhost> that turns on the others of
-F<conf/users.conf>, C<HEALTH_ENDPOINTS> its health checks, and C<OPENAPI_ENDPOINT> the description of the API.
-Called on the class, C<new> too. C<site> replaces the virtual host by another
+F<conf/users.conf>, C<HEALTH_ENDPOINTS> its health checks, C<OPENAPI_ENDPOINT> the description of the API, and
+C<METRICS_ENDPOINT> figures at /metrics. Called on the class, C<new> too. C<site> replaces the virtual host by another
 text, which says C<< UsersDB "@{[$server->conninfo('second')]}" >> to name a database.
 
 C<own_contract> tells that the database has a contract of one's own now: until the next C<start> answers need not
@@ -64,7 +64,8 @@ C<< $server->sql($query, $database) >> runs as superuser and returns the rows as
         token => UPDATE_TOKEN, headers => ['If-Match' => $etag], json => { user => {} });
 
 See L<Users::Test::Client> for the options and the answer. C<< $server->parallel([...], ...) >>
-sends such requests at once and returns their answers. C<< $server->raw($bytes) >> sends exact
+sends such requests at once and returns their answers. C<< $server->figures >> is what C<METRICS_ENDPOINT>
+tells, by series. C<< $server->raw($bytes) >> sends exact
 bytes, closes its half of the connection and returns what comes until the server closes its
 own. C<< $server->connect >> is a connection for anything else.
 
@@ -121,8 +122,10 @@ use constant HEALTH_ENDPOINTS =>
 
 use constant OPENAPI_ENDPOINT => "<Location /api/openapi.json>\nUsersEndpoint openapi\n</Location>\n";
 
+use constant METRICS_ENDPOINT => "<Location /metrics>\nUsersEndpoint metrics\nRequire local\n</Location>\n";
+
 our @EXPORT = qw(HEALTH_ENDPOINTS READ_TOKEN UPDATE_TOKEN FULL_TOKEN REGISTER_TOKEN CLIENT_ID CLIENT_SECRET
-    OAUTH_ENDPOINTS OPENAPI_ENDPOINT done_testing now wait_until);
+    METRICS_ENDPOINT OAUTH_ENDPOINTS OPENAPI_ENDPOINT done_testing now wait_until);
 
 my $SOURCE  = $ENV{USERS_SRCDIR}             // abs_path(dirname(__FILE__) . '/../../..');
 my $MODULE  = $ENV{USERS_MODULE}             // "$SOURCE/.libs/mod_users.so";
@@ -401,6 +404,11 @@ sub parallel ($self, @requests) {
         $connections[$i]->send(Users::Test::Client::compose($method, $path, %option));
     }
     return map { $connections[$_]->answer($requests[$_][0]) } keys @requests;
+}
+
+sub figures ($self) {
+    my $text = $self->request(GET => '/metrics')->{body};
+    return { map { /^([^#].*) (\S+)$/ ? ($1 => $2) : () } split /\n/, $text };
 }
 
 sub raw ($self, $bytes) {
