@@ -17,11 +17,15 @@
 
 /* Reading */
 
-static const users_choice endpoints[] = {
-    {"account", USERS_ENDPOINT_ACCOUNT},   {"token", USERS_ENDPOINT_TOKEN},
-    {"revoke", USERS_ENDPOINT_REVOKE},     {"introspect", USERS_ENDPOINT_INTROSPECT},
-    {"metadata", USERS_ENDPOINT_METADATA}, {"openapi", USERS_ENDPOINT_OPENAPI},
-    {"health", USERS_ENDPOINT_HEALTH},     {"metrics", USERS_ENDPOINT_METRICS},   {NULL, 0}};
+static const users_choice endpoints[] = {{"account", USERS_ENDPOINT_ACCOUNT},
+                                         {"token", USERS_ENDPOINT_TOKEN},
+                                         {"revoke", USERS_ENDPOINT_REVOKE},
+                                         {"introspect", USERS_ENDPOINT_INTROSPECT},
+                                         {"metadata", USERS_ENDPOINT_METADATA},
+                                         {"openapi", USERS_ENDPOINT_OPENAPI},
+                                         {"health", USERS_ENDPOINT_HEALTH},
+                                         {"metrics", USERS_ENDPOINT_METRICS},
+                                         {NULL, 0}};
 
 static const char *invalid(cmd_parms *cmd, const char *value, const char *valid)
 {
