@@ -53,6 +53,9 @@ my $vhost = OAUTH_ENDPOINTS . METRICS_ENDPOINT . <<~VHOST;
     UsersMaxFailures 2
     UsersTokenRate 1
     UsersProbeLimit 1
+    <Location /openapi>
+      UsersEndpoint openapi
+    </Location>
     <Location /redirected>
       ErrorDocument 404 /api/users
     </Location>
@@ -207,6 +210,7 @@ my @CASES = (
     ['a path below', [[GET => '/api/users/1']], requests('other', 404)],
     ['a method that is not served', [[PUT => '/api/users']], requests('other', 405)],
     ['metadata', [[GET => '/.well-known/oauth-authorization-server']], requests('metadata', 200)],
+    ['the description of the API', [[GET => '/openapi']], requests('metadata', 200)],
     ['revocation', [[POST => '/api/oauth/revoke']], requests('revoke', 415)],
     ['introspection', [[POST => '/api/oauth/introspect']], requests('introspect', 415)],
 );
