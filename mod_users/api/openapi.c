@@ -36,6 +36,7 @@ static bool is_described(const json_t *item, const users_location *location)
         {"authorization-server", USERS_ENDPOINT_METADATA, USERS_METADATA_SERVER},
         {"protected-resource", USERS_ENDPOINT_METADATA, USERS_METADATA_RESOURCE},
         {"openapi", USERS_ENDPOINT_OPENAPI, NULL},
+        {"metrics", USERS_ENDPOINT_METRICS, NULL},
     };
     const char *word = json_string_value(json_object_get(item, "x-endpoint"));
 
