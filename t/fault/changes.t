@@ -234,8 +234,11 @@ sub test_cuts ($statement, $status, $requests, $are_made) {
     for my $place (map({ [client => $_] } 0 .. 4), map({ [server => $_] } 0 .. 8)) {
         for my $bytes (0, 3) {
             my $how     = ++$cuts % 2 ? 'reset' : 'close';
-            my $answers = together([$requests->("cut$cuts")],
-                before => sub { $proxy->tell('fault', @$place, $bytes, $how, 'once', $statement) });
+            my $joined  = $server->count_log(qr/joins those under way/);
+            my $answers = together([$requests->("cut$cuts")], before => sub {
+                wait_until(sub { $server->count_log(qr/joins those under way/) == $joined + 5 }, 'all to join');
+                $proxy->tell('fault', @$place, $bytes, $how, 'once', $statement);
+            });
             $proxy->tell('pass');
             my $is = join ' ', statuses($answers)->@*, $are_made->("cut$cuts");
             push @faults, "@$place $bytes: $is" if $is ne join ' ', ($status) x 4, 4, 4;
