@@ -96,7 +96,7 @@ static void add_series(apr_array_header_t *lines, const users_series *series)
 static const char *write_all(const apr_uint64_t *total, apr_pool_t *pool)
 {
     apr_array_header_t *lines = apr_array_make(pool, 256, sizeof(const char *));
-    users_series series = {NULL};
+    users_series series = {.figure = NULL};
 
     while (users_series_next(&series, total)) {
         if (series.words == total + series.figure->first) {

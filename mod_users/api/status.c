@@ -47,7 +47,7 @@ static void write_row(request_rec *r, const users_series *series, bool is_first)
 static void write_rows(request_rec *r, const apr_uint64_t *total)
 {
     const users_figure *figure = NULL;
-    users_series series = {NULL};
+    users_series series = {.figure = NULL};
 
     ap_rputs("\n<table border=\"0\" cellpadding=\"3\"><tr><th align=\"left\">What</th><th "
              "align=\"left\">Of</th>"
@@ -65,7 +65,7 @@ static void write_rows(request_rec *r, const apr_uint64_t *total)
 int users_status_show(request_rec *r, int flags)
 {
     const apr_uint64_t *total = users_figures_total(r->pool);
-    users_series series = {NULL};
+    users_series series = {.figure = NULL};
 
     if ((flags & AP_STATUS_SHORT) != 0) {
         while (total && users_series_next(&series, total)) {

@@ -9,7 +9,7 @@
 static void every_word_has_one_series(void **state)
 {
     const apr_uint64_t total[USERS_FIGURE_SIZE] = {0};
-    users_series series = {NULL};
+    users_series series = {.figure = NULL};
     const apr_uint64_t *next = total;
 
     (void)state;
@@ -29,7 +29,7 @@ static void every_word_has_one_series(void **state)
 static users_series find(const apr_uint64_t *total, const char *name, const char *first,
                          const char *second)
 {
-    users_series series = {NULL};
+    users_series series = {.figure = NULL};
 
     while (users_series_next(&series, total)) {
         if (strcmp(series.figure->name, name) == 0 &&
