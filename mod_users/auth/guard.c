@@ -59,7 +59,7 @@ int users_guard_authenticate(request_rec *r)
 
 int users_guard_authorize(request_rec *r)
 {
-    static const char within[] = "users-within-require";
+    static const char within[] = "users-within-require"; /* this hook is among those that it runs */
     const char *type = ap_auth_type(r);
     int status;
 

@@ -58,8 +58,10 @@ int users_reply_options(request_rec *r, const char *allow, const char *patch, co
  */
 int users_reply_refusal(request_rec *r, const users_accept *accept, users_refusal refused);
 
-/* The same from a hook before the handler; returns what the hook returns: DONE, or where r is part
- * of another page, which has an answer of its own, the status. */
+/*
+ * The same from a hook before the handler. Returns what the hook returns: DONE; or the status,
+ * where r is a part of another page, which has an answer of its own.
+ */
 int users_reply_refusal_early(request_rec *r, const users_accept *accept, users_refusal refused);
 
 /* A 422 with a sentence for each fault (users_fault). */
