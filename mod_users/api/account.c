@@ -386,6 +386,6 @@ int users_account_run(request_rec *r)
     case USERS_REGISTER:
         return register_account(r, admission);
     default:
-        return users_reply_options(r, users_access_allow(r), USERS_ACCEPT_PATCH, USERS_ACCEPT_POST);
+        return users_access_reply_options(r);
     }
 }

@@ -9,8 +9,6 @@
 
 #include <apr_hash.h>
 
-#define USERS_OAUTH_ACCEPT_POST "application/x-www-form-urlencoded, application/json"
-
 users_refusal users_oauth_refuse(int status, const char *error, const char *description);
 
 /* invalid_request */

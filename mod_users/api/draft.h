@@ -9,10 +9,6 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-/* The types that a body may have. */
-#define USERS_ACCEPT_PATCH "application/json, application/merge-patch+json"
-#define USERS_ACCEPT_POST  "application/json"
-
 /* It lives as long as its request. */
 typedef struct {
     json_t *json;               /* users_request_parse()'s */

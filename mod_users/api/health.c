@@ -53,7 +53,7 @@ int users_health_run(request_rec *r)
         return answer;
     }
     if (admission->operation == USERS_OPTIONS) {
-        return users_reply_options(r, users_access_allow(r), NULL, NULL);
+        return users_access_reply_options(r);
     }
     refused = users_judge_accept(admission);
     if (refused.status != OK) {

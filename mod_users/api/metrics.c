@@ -136,7 +136,6 @@ int users_metrics_run(request_rec *r)
     if (!admission) {
         return answer;
     }
-    return admission->operation == USERS_MEASURE
-               ? show(r, &admission->accept)
-               : users_reply_options(r, users_access_allow(r), NULL, NULL);
+    return admission->operation == USERS_MEASURE ? show(r, &admission->accept)
+                                                 : users_access_reply_options(r);
 }

@@ -251,14 +251,6 @@ static int introspect_token(request_rec *r, users_db_call *call)
     return users_reply_document(r, HTTP_OK, document, strlen(document), NULL);
 }
 
-static int reply_options(request_rec *r)
-{
-    bool posts = users_location_of(r)->endpoint != USERS_ENDPOINT_METADATA;
-
-    return users_reply_options(r, users_access_allow(r), NULL,
-                               posts ? USERS_OAUTH_ACCEPT_POST : NULL);
-}
-
 int users_oauth_run(request_rec *r)
 {
     int answer;
@@ -281,6 +273,6 @@ int users_oauth_run(request_rec *r)
         users_reply_link(r);
         return users_reply_json(r, HTTP_OK, users_metadata_document(r));
     default:
-        return reply_options(r);
+        return users_access_reply_options(r);
     }
 }

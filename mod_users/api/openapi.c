@@ -241,7 +241,6 @@ int users_openapi_run(request_rec *r)
     if (!admission) {
         return answer;
     }
-    return admission->operation == USERS_DESCRIBE
-               ? show(r, admission)
-               : users_reply_options(r, users_access_allow(r), NULL, NULL);
+    return admission->operation == USERS_DESCRIBE ? show(r, admission)
+                                                  : users_access_reply_options(r);
 }

@@ -5,6 +5,7 @@
 #include "config/settings.h"
 #include "core/clock.h"
 #include "core/scope.h"
+#include "http/body.h"
 #include "http/cors.h"
 #include "http/database.h"
 #include "http/figures.h"
@@ -22,6 +23,7 @@ APLOG_USE_MODULE(users);
 typedef struct {
     users_refusal refusal; /* none: admitted */
     bool pending;          /* the principal is judged in fixups: until then nobody is admitted */
+    bool needs_user;       /* Require asks for one, and nobody else would find one */
     apr_time_t began;      /* users_now() */
     users_admission admission;
 } verdict;
@@ -154,6 +156,15 @@ static bool is_external(const request_rec *r)
     return users_settings_of(r->server)->token_source == USERS_TOKENS_ENVIRONMENT;
 }
 
+/* Will another module ask for credentials, where Require asks for a user? Else httpd answers 500.
+ */
+static bool is_authenticated_elsewhere(request_rec *r)
+{
+    const char *type = ap_auth_type(r);
+
+    return type && ap_cstr_casecmp(type, "None") != 0;
+}
+
 /* On GET the account comes with the look-up; so it does where If-None-Match needs its tag. */
 static users_knowledge wanted_for(const users_admission *admission)
 {
@@ -225,6 +236,12 @@ static void judge(request_rec *r, verdict *found)
     if (found->refusal.status == OK) {
         found->refusal = judge_requirements(r, admission->operation, &needs_user);
     }
+    if (found->refusal.status == OK && !admission->scope) {
+        found->needs_user = needs_user && !is_authenticated_elsewhere(r);
+        if (found->needs_user && admission->operation != USERS_OPTIONS) {
+            found->refusal = users_caller_refuse_requirements(r);
+        }
+    }
     if (found->refusal.status != OK || !admission->scope) {
         return;
     }
@@ -255,20 +272,52 @@ static int refuse(request_rec *r)
     return r->main ? refused.status : users_reply_refusal(r, &accept, refused);
 }
 
-/*
- * A browser's question whether a page may send a request has no credentials, so nobody behind this
- * hook shall ask for any: that is for the request itself.
- */
-static int answer_preflight(request_rec *r)
+int users_access_reply_options(request_rec *r)
 {
-    return users_cors_is_preflight(r) ? users_cors_reply_early(r, users_access_allow(r)) : OK;
+    const char *patch = NULL;
+    const char *post = NULL;
+
+    switch (users_location_of(r)->endpoint) {
+    case USERS_ENDPOINT_ACCOUNT:
+        patch = USERS_ACCEPT_PATCH;
+        post = USERS_ACCEPT_POST;
+        break;
+    case USERS_ENDPOINT_TOKEN:
+    case USERS_ENDPOINT_REVOKE:
+    case USERS_ENDPOINT_INTROSPECT:
+        post = USERS_OAUTH_ACCEPT_POST;
+        break;
+    default:
+        break;
+    }
+    return users_reply_options(r, users_access_allow(r), patch, post);
+}
+
+/*
+ * OPTIONS has no credentials. A handler answers it, but for two that nobody behind this hook shall
+ * ask for any: a browser's question whether a page may send a request, and one where only a user
+ * would satisfy Require. Whoever sends the request itself is asked.
+ */
+static int answer_options(request_rec *r, bool needs_user)
+{
+    bool is_preflight = users_cors_is_preflight(r);
+
+    if (!is_preflight && !needs_user) {
+        return OK;
+    }
+    ap_run_insert_filter(r); /* httpd does this only for handlers */
+    if (is_preflight) {
+        users_cors_permit(r, users_access_allow(r));
+    }
+    return users_access_reply_options(r) == OK ? DONE : AP_FILTER_ERROR;
 }
 
 /* What the hook returns after its judgement. undecided: httpd may still refuse what we admit. */
 static int finish(request_rec *r, const verdict *found, bool undecided)
 {
     if (found->refusal.status == OK) {
-        return found->admission.operation == USERS_OPTIONS ? answer_preflight(r) : OK;
+        return found->admission.operation == USERS_OPTIONS ? answer_options(r, found->needs_user)
+                                                           : OK;
     }
     /*
      * Inside another page there is no answer of our own; and under "Satisfy Any" httpd has

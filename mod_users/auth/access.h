@@ -36,6 +36,9 @@ int users_access_count(request_rec *r);
 /* The value of Allow at the endpoint that r is for, in memory of the request. */
 const char *users_access_allow(const request_rec *r);
 
+/* Answer OPTIONS. Returns what a handler returns. */
+int users_access_reply_options(request_rec *r);
+
 /*
  * For a handler of this name (r->handler): the admission of this very request, not of the one that
  * it was redirected from, nor of one that it is a part of. NULL: *answer is what the handler

@@ -6,6 +6,11 @@
 
 #include <stdbool.h>
 
+/* The media types that a body may have: of a change, of a registration, at an endpoint of OAuth. */
+#define USERS_ACCEPT_PATCH      "application/json, application/merge-patch+json"
+#define USERS_ACCEPT_POST       "application/json"
+#define USERS_OAUTH_ACCEPT_POST "application/x-www-form-urlencoded, application/json"
+
 /* Is the request's content of this media type? Parameters are passed over. */
 bool users_body_has_type(const request_rec *r, const char *type);
 

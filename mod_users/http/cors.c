@@ -116,11 +116,9 @@ bool users_cors_is_preflight(const request_rec *r)
            apr_table_get(r->headers_in, "Access-Control-Request-Method");
 }
 
-int users_cors_reply_early(request_rec *r, const char *allow)
+void users_cors_permit(request_rec *r, const char *allow)
 {
-    ap_run_insert_filter(r); /* httpd does this only for handlers */
     apr_table_setn(r->headers_out, "Access-Control-Allow-Methods", allow);
     apr_table_setn(r->headers_out, "Access-Control-Allow-Headers", REQUEST_FIELDS);
     apr_table_setn(r->headers_out, "Access-Control-Max-Age", MAX_AGE);
-    return users_reply_options(r, allow, NULL, NULL) == OK ? DONE : AP_FILTER_ERROR;
 }

@@ -21,7 +21,7 @@ void users_cors_insert(request_rec *r);
 /* Does a browser ask, for a page whose origin is listed, whether it may send a request? */
 bool users_cors_is_preflight(const request_rec *r);
 
-/* Say which, from a hook before the handler; allow: the methods. Returns what the hook returns. */
-int users_cors_reply_early(request_rec *r, const char *allow);
+/* Set what says which; allow: the methods. */
+void users_cors_permit(request_rec *r, const char *allow);
 
 #endif

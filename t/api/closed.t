@@ -78,6 +78,16 @@ $rules .= <<~'RULES';
     RewriteRule ^/rewritten$ /api/users [PT]
     RULES
 
+# Only a user would do, where a request has no credentials that make one.
+my %somebody = (
+    'valid-user' => 'Require valid-user',
+    'user'       => 'Require user 1',
+    'scope'      => 'Require users-scope other',
+    'either'     => "<RequireAny>\nRequire ip 192.0.2.1\nRequire users-scope profile_read\n</RequireAny>",
+    'none'       => "AuthType None\nRequire valid-user",
+);
+my @public = qw(token revoke introspect openapi health metrics);
+
 my $server = Users::Test->new;
 my $htdocs = $server->dir . '/htdocs';
 mkdir "$htdocs/directory" or die "directory: $!\n";
@@ -95,10 +105,19 @@ sub locations ($directive, @locations) {
     } @locations;
 }
 
+sub path_for ($endpoint, $kind) {
+    return "$endpoint-for-$kind" . ($endpoint eq 'health' ? '/live' : '');
+}
+
 $server->start(
     modules => [qw(access_compat actions authz_user dir include proxy proxy_http rewrite status)],
     vhost   => join '', $rules, locations('UsersEndpoint account', @endpoints),
-    locations('', @detours), <<~'CONF');
+    locations('', @detours),
+    map({
+        my $kind = $_;
+        map { locations("UsersEndpoint $_", [path_for($_, $kind), undef, $somebody{$kind}]) } 'account', @public;
+    } keys %somebody),
+    <<~'CONF');
         <Location ~ ^/page>
           Options +Includes
           SetOutputFilter INCLUDES
@@ -140,6 +159,27 @@ for (@endpoints, @detours) {
         }
         is $server->sql("select count(*) from users.account where city = 'changed'"), 0,
             'who may not change the account has not';
+    };
+}
+
+for my $kind (sort keys %somebody) {
+    subtest "where only a user would do: " . $somebody{$kind} =~ s/\n/', '/gr => sub {
+        my $header = sub ($answer) { my %header = $answer->{headers}->%*; delete @header{qw(date link)}; \%header };
+        my $open   = $server->request(OPTIONS => '/granted');
+        for my $option ([], [token => READ_TOKEN]) {
+            my $options = $server->request(OPTIONS => "/account-for-$kind", @$option);
+            is $options->{status}, 204, 'OPTIONS asks for none';
+            is_deeply $header->($options), $header->($open), '... and is answered as elsewhere';
+        }
+        for my $endpoint (@public) {
+            my $path = '/' . path_for($endpoint, $kind);
+            is $server->request(OPTIONS => $path)->{status}, 204, "$endpoint: so there";
+            my $refused = $endpoint =~ /token|revoke|introspect/
+                ? $server->request(POST => $path, form => [client_id => CLIENT_ID, client_secret => 'x', token => 'x'])
+                : $server->request(GET => $path);
+            is $refused->{status}, 403, '... but a client that can be none is refused';
+            is_deeply $refused->{json}, { errors => ['the configuration of the server does not permit this'] }, '... in JSON';
+        }
     };
 }
 
