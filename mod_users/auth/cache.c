@@ -64,19 +64,40 @@ static const ap_socache_provider_t *find_provider(const char *setting, apr_pool_
                               AP_SOCACHE_PROVIDER_VERSION);
 }
 
+/* Have the provider judge the arguments. Returns what is wrong, or NULL. */
+static const char *create_instance(const ap_socache_provider_t *provider,
+                                   ap_socache_instance_t **instance, const char *setting,
+                                   apr_pool_t *ptemp, apr_pool_t *pool)
+{
+    const char *arguments = strchr(setting, ':');
+
+    return provider->create(instance, arguments ? arguments + 1 : NULL, ptemp, pool);
+}
+
 int users_cache_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
     const char *setting = users_settings_of(s)->cache_provider;
+    const ap_socache_provider_t *provider = find_provider(setting, ptemp);
+    ap_socache_instance_t *unused;
+    const char *fault;
 
     (void)pconf;
     (void)plog;
-    if (is_needed(s) && !find_provider(setting, ptemp)) {
+    if (!is_needed(s)) {
+        return OK;
+    }
+    if (!provider) {
         const char *name = provider_name(setting, ptemp);
 
         ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
                      "UsersCache: there is no socache provider '%s': load mod_socache_%s, or turn "
                      "off what needs it by UsersCredentialCache 0",
                      name, name);
+        return !OK;
+    }
+    fault = create_instance(provider, &unused, setting, ptemp, ptemp);
+    if (fault) {
+        ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "UsersCache '%s': %s", setting, fault);
         return !OK;
     }
     return OK;
@@ -98,23 +119,25 @@ static const char *open_provider(users_cache *opened, const char *setting, serve
         .avg_obj_size = 16,
         .expiry_interval = apr_time_from_sec(60),
     };
-    const char *arguments = strchr(setting, ':');
     const char *fault;
 
     opened->provider = find_provider(setting, ptemp);
-    fault =
-        opened->provider->create(&opened->instance, arguments ? arguments + 1 : NULL, ptemp, pconf);
+    fault = create_instance(opened->provider, &opened->instance, setting, ptemp, pconf);
     if (!fault && opened->provider->init(opened->instance, "users-cache", &hints, s, pconf) != OK) {
         fault = "it can't be opened";
     }
     return fault;
 }
 
+/*
+ * What fails here the administrator could not see before: a file, a mutex, shared memory. All the
+ * sites of the server go on, and the module does without the cache, as where it forgets.
+ */
 int users_cache_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
     const char *setting = users_settings_of(s)->cache_provider;
     users_cache *opened;
-    const char *fault = NULL;
+    const char *fault;
 
     (void)plog;
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG || !is_needed(s)) {
@@ -123,17 +146,16 @@ int users_cache_start(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, se
     opened = apr_pcalloc(pconf, sizeof(*opened));
     if (ap_global_mutex_create(&opened->mutex, NULL, MUTEX_TYPE, NULL, s, pconf, 0) !=
         APR_SUCCESS) {
-        return !OK; /* it has logged why */
-    }
-    if (RAND_bytes(opened->secret, sizeof(opened->secret)) != 1) {
+        fault = "the mutex " MUTEX_TYPE " can't be made";
+    } else if (RAND_bytes(opened->secret, sizeof(opened->secret)) != 1) {
         fault = "there is no randomness";
-    }
-    if (!fault) {
+    } else {
         fault = open_provider(opened, setting, s, pconf, ptemp);
     }
     if (fault) {
-        ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "UsersCache '%s': %s", setting, fault);
-        return !OK;
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, s,
+                     "UsersCache '%s': %s: verified passwords are not remembered", setting, fault);
+        return OK;
     }
     cache = opened;
     apr_pool_cleanup_register(pconf, s, close_cache, apr_pool_cleanup_null);

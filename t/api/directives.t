@@ -372,11 +372,27 @@ subtest 'the cache that children share' => sub {
     like $output, qr/off what needs it by UsersCredentialCache 0/, 'and what does without';
     ($status, $output) = $server->configtest(conf => "UsersCache memcache\nUsersCredentialCache 0");
     is $status, 0, 'nothing is needed where nothing is kept' or diag($output);
-    my $started = eval { $server->start(conf => 'UsersCache shmcb:cache(10)'); 1 };
-    ok !$started, 'arguments that the provider refuses end the start';
-    $server->stop if $started;
-    ok((grep { /\[users:emerg\] .*UsersCache 'shmcb:cache\(10\)'/ } $server->error_log),
-        'the error log names the directive');
+    for my $value (qw{shmcb:cache(10) shmcb:(5) shmcb:cache(10000 shmcb:cache(999999999999999)}) {
+        ($status, $output) = $server->configtest(conf => "UsersCache $value");
+        isnt $status, 0, "UsersCache refuses $value";
+        like $output, qr/\bUsersCache '\Q$value\E': ./, 'and says what the provider says';
+    }
+};
+
+# Which shows in no configtest, and a reload would end all sites of the server.
+subtest 'a cache that can not be had is done without' => sub {
+    for my $case (['UsersCache dbm:/nonexistent/cache', qr/UsersCache 'dbm:\S+': it can't be opened: verified passwords are not remembered/],
+        ['Mutex file:/proc users-cache', qr/UsersCache 'shmcb': the mutex users-cache can't be made: verified passwords are not remembered/])
+    {
+        my ($conf, $line) = @$case;
+        $server->start(modules => ['socache_dbm'], conf => $conf);
+        $server->expect_log($line);
+        $server->allow_log(qr/users-cache|AH00021|AH00023|AH00804|AH02804|socache/);
+        is $server->request(GET => '/api/users', token => READ_TOKEN)->{status}, 200, $conf;
+        $server->graceful;
+        is $server->request(GET => '/api/users', token => READ_TOKEN)->{status}, 200, '... after a reload, too';
+        $server->stop;
+    }
 };
 
 subtest 'a database that is down is no fault of the configuration' => sub {
