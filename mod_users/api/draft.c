@@ -86,6 +86,20 @@ users_refusal users_draft_read(request_rec *r, const users_admission *admission,
     return refused;
 }
 
+/* The database judges the account's labels, and the fault is that of what the client has sent of
+ * them. */
+static const char *field_of(const users_draft *draft, const char *name, const char **parent)
+{
+    json_t *user = json_object_get(draft->json, "user");
+
+    *parent = "/user/";
+    if (strcmp(name, "merge_labels") != 0 || json_object_size(json_object_get(user, name)) > 0) {
+        return name;
+    }
+    *parent = json_object_size(json_object_get(user, "labels")) > 0 ? "/user/" : "/";
+    return "labels";
+}
+
 void users_draft_add_faults(users_draft *draft, const json_t *found)
 {
     size_t i;
@@ -93,11 +107,13 @@ void users_draft_add_faults(users_draft *draft, const json_t *found)
 
     json_array_foreach(found, i, fault)
     {
-        const char *field = json_string_value(json_object_get(fault, "field"));
+        const char *parent;
+        const char *field =
+            field_of(draft, json_string_value(json_object_get(fault, "field")), &parent);
 
         if (!is_faulty(draft, field)) { /* the body holds labels that were found faulty before */
             users_fault_add(draft->faults, field, json_string_value(json_object_get(fault, "text")),
-                            apr_pstrcat(draft->faults->pool, "/user/", field, NULL));
+                            apr_pstrcat(draft->faults->pool, parent, field, NULL));
         }
     }
 }

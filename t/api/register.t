@@ -285,6 +285,19 @@ subtest 'labels and merge_labels merge into the label of the provider' => sub {
         is $answer->{status}, 422, "$name: 422";
         like $answer->{json}{errors}[0], qr/^(?:merge_)?labels /, "$name: the sentence says so";
     }
+    my $large = { a => 'x' x 16384 };
+    for my $case (
+        ['/labels',            {}, { labels => $large }],
+        ['/user/labels',       { labels => $large }],
+        ['/user/labels',       { labels => $large, merge_labels => undef }],
+        ['/user/merge_labels', { merge_labels => $large }],
+        )
+    {
+        my ($pointer, $user, $body) = @$case;
+        my $answer = register($user, body => $body, headers => [Accept => 'application/problem+json']);
+        is_deeply [map { [$_->@{qw(detail pointer)}] } $answer->{json}{errors}->@*],
+            [[$pointer =~ s{.*/}{}r . ' is too large (maximum is 16 KiB)', $pointer]], "too large: $pointer";
+    }
 };
 
 subtest 'numbers in labels keep their value' => sub {
