@@ -2,6 +2,7 @@
 
 #include "config/settings.h"
 
+#include <http_core.h>
 #include <http_protocol.h>
 #include <util_filter.h>
 
@@ -24,9 +25,13 @@ static users_refusal refuse_reading(int status)
     return users_refuse(status, "the request body could not be read");
 }
 
-/* What is known to be wrong before any of it is read. */
+/*
+ * What is known to be wrong before any of it is read. Beyond httpd's own limit, which a body in
+ * chunks meets only as it is read, httpd would answer by itself.
+ */
 static users_refusal judge_header(request_rec *r, int limit)
 {
+    apr_off_t httpds = ap_get_limit_req_body(r); /* 0: none */
     const char *encoding = apr_table_get(r->headers_in, "Content-Encoding");
     const char *declared = apr_table_get(r->headers_in, "Content-Length");
     apr_off_t length;
@@ -36,7 +41,8 @@ static users_refusal judge_header(request_rec *r, int limit)
         return users_refuse_as(HTTP_UNSUPPORTED_MEDIA_TYPE, USERS_CODE_UNSUPPORTED_ENCODING,
                                "the request body must not have a Content-Encoding");
     }
-    if (declared && ap_parse_strict_length(&length, declared) && length > limit) {
+    if (declared && ap_parse_strict_length(&length, declared) &&
+        (length > limit || (httpds > 0 && length > httpds))) {
         return refuse_size();
     }
     return users_pass();

@@ -359,6 +359,7 @@ my %ways = ways(sized(201));
 for my $way (sort keys %ways) {
     my $answer = $server->request(PATCH => '/api/users', token => UPDATE_TOKEN, $ways{$way}->@*);
     is $answer->{status}, 413, "LimitRequestBody counts as well, $way";
+    like $answer->{headers}{'content-type'}, $way =~ /chunk/ ? qr{^text/html} : qr{^application/json}, '... in words of whoever counts';
 }
 is submit(PATCH => sized(200))->{status}, 200, '... for what is larger';
 $server->stop;
