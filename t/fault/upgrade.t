@@ -200,6 +200,39 @@ subtest 'an upgrade under load' => sub {
     $server->stop;
 };
 
+# 017 rewrites users.currency. What has its snapshot before that, and reads the table after it, finds it empty.
+subtest 'a registration that waits for the rewrite of a table' => sub {
+    make_old('rewritten', 10);
+    $server->postgres->run_file('rewritten', $_) for glob "$SOURCE/sql/migrations/01[12]-*.sql";
+    my ($migration, $module) = map { Users::Test::Session->new($server, 'rewritten') } 1, 2;
+    my $number   = 0;
+    my $register = sub (%named) {
+        my $fields = join ', ', map { qq("$_": "$named{$_}") } sort keys %named;
+        $number++;
+        return <<~SQL;
+            select outcome, faults from users_api.register_account(1, '{"fname": "Jane", "lname": "Roe", "provider": "cpanel",
+              "provider_server": "s", "provider_username": "user$number"@{[$fields && ", $fields"]}}', '{"user": {}}', 'USD', 'en',
+              'users.example', false, 'name$number', sha256('secret'), null, true)
+            SQL
+    };
+    is $module->sql($register->()), 'created|[]', 'a session that has its plans';
+    for my $case ([[], 'created|[]'], [[currency => 'EUR'], 'created|[]'],
+        [[currency => 'XXX'], 'invalid|[{"text": "is not a known currency", "field": "currency"}]'])
+    {
+        my ($named, $outcome) = @$case;
+        $migration->sql('begin; lock table users.currency in access exclusive mode');
+        $module->send($register->(@$named));
+        wait_until(sub { $server->sql("select count(*) from pg_stat_activity where wait_event_type = 'Lock'") }, 'it to wait');
+        $migration->sql(<<~'SQL');
+            alter table users.currency add column stamp uuid default gen_random_uuid();
+            alter table users.currency drop column stamp;
+            commit
+            SQL
+        is $module->rows, $outcome, join " ", "... and names", @$named ? @$named : "nothing";
+    }
+    $_->end for $migration, $module;
+};
+
 subtest 'an upgraded database is like a new one' => sub {
     run([qw(rm -r), $sql], $server->dir . '/rm');
     run([qw(cp -r), "$SOURCE/sql", $sql], $server->dir . '/cp');
