@@ -49,6 +49,7 @@ sub names ($answer) {
 # All but what tells of origins, and what differs with time.
 sub ordinary ($answer) {
     my %headers = $answer->{headers}->%*;
+    $headers{'retry-after'} =~ s/^\d+$/some seconds/ if defined $headers{'retry-after'};
     delete @headers{ names($answer), qw(date vary) };
     return [$answer->{status}, $answer->{body}, \%headers];
 }

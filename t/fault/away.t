@@ -28,8 +28,9 @@ subtest 'one line when it goes, one when it is back' => sub {
     is @back, 1, '... and one of its return';
     my ($seconds, $refused) = $back[0]->@*;
     cmp_ok $seconds, '<=', sprintf('%.1f', now - $before), '... with how long that was';
-    my $refusals = grep { / 503 / } $server->access_log;
-    is $refused, $refusals, '... and how many requests were refused';
+    my $refusals = sub { scalar grep { / 503 / } $server->access_log };
+    wait_until(sub { $refusals->() >= $refused }, 'the access log');
+    is $refused, $refusals->(), '... and how many requests were refused';
 };
 
 # A listener that takes no part in the protocol: who connects gets no answer.
@@ -49,6 +50,8 @@ sub attempts ($listener) {
 subtest 'few requests look for it' => sub {
     my $mute = mute();
     $server->start_child(
+        acquire  => 1,
+        connect  => 0.3,
         conninfo => 'host=127.0.0.1 dbname=users user=mod_users port=' . $mute->sockport);
     my $answer = $server->request(GET);
     is_unavailable($answer, 'the first');

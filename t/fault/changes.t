@@ -69,23 +69,29 @@ sub batches () {
 sub hold ($name) { $session->sql("select pg_advisory_lock($gate{$name})") }
 sub let  ($name) { $session->sql("select pg_advisory_unlock($gate{$name})") }
 
-# Have a request of the same kind lead, which waits at the gate, and these come meanwhile. Returns the connections.
-sub begin_behind (@requests) {
+# How many changes have joined those under way, so far.
+sub joined () {
+    return $server->count_log(qr/the change joins those under way/);
+}
+
+# Have a request of the same kind lead, which waits at the gate, and these come meanwhile. joining: how many of them are
+# to share a statement, at least. Returns the connections.
+sub begin_behind ($joining, @requests) {
     my ($leader, $needs) = $requests[0][0] eq 'PATCH' ? (change(1000, 'Wait ' . rand), qr/needs profile_update/)
         : (registration('leader' . rand, city => 'Wait'), qr/needs register/);
     hold('Wait');
     $leader = $server->begin(@$leader);
     $server->wait_for_locks(1);
-    my $come = $server->count_log($needs);
+    my ($come, $joined) = ($server->count_log($needs), joined());
     my @connections = map { $server->begin(@$_) } @requests;
-    wait_until(sub { $server->count_log($needs) == $come + @requests }, 'all requests to come');
+    wait_until(sub { $server->count_log($needs) == $come + @requests && joined() >= $joined + $joining }, 'all requests to come');
     return ($leader, @connections);
 }
 
-# The same, and let all go. before and after: what to do while they wait, and from then on. Returns
+# The same, and let all go. joining: as above; before and after: what to do while they wait, and from then on. Returns
 # the answers, without that of the leader.
 sub together ($requests, %do) {
-    my ($leader, @connections) = begin_behind(@$requests);
+    my ($leader, @connections) = begin_behind($do{joining} // 0, @$requests);
     $do{before}->() if $do{before};
     let('Wait');
     $do{after}->() if $do{after};
@@ -114,7 +120,7 @@ subtest 'changes of several accounts' => sub {
     start();
     my @ids = 1001 .. 1030;
     my $before  = () = batches();
-    my $answers = together([map { change($_, "City $_") } @ids]);
+    my $answers = together([map { change($_, "City $_") } @ids], joining => scalar @ids);
     is_deeply statuses($answers), [(200) x @ids], 'each is made';
     is_deeply [map { $_->{json}{user}{city} } @$answers], [map { "City $_" } @ids], '... and answered with its own account';
     is_deeply [(batches())[$before .. $before + 1]], [1, scalar @ids], '... by one statement';
@@ -205,13 +211,13 @@ sub kill_backends () {
 subtest 'a connection that dies' => sub {
     start();
     my @ids = 1001 .. 1020;
-    my @connections = begin_behind(map { change($_, "First $_") } @ids);
+    my @connections = begin_behind(scalar @ids, map { change($_, "First $_") } @ids);
     kill_backends();
     let('Wait');
     is_deeply statuses([map { $_->answer } @connections]), [(200) x 21], 'under the leader: all are made';
 
     hold('Hold');
-    @connections = begin_behind(map { change($_, "Hold $_") } @ids);
+    @connections = begin_behind(scalar @ids, map { change($_, "Hold $_") } @ids);
     let('Wait');
     is shift(@connections)->answer->{status}, 200, 'under those that wait: the leader is served';
     $server->wait_for_locks(1);
@@ -234,9 +240,7 @@ sub test_cuts ($statement, $status, $requests, $are_made) {
     for my $place (map({ [client => $_] } 0 .. 4), map({ [server => $_] } 0 .. 8)) {
         for my $bytes (0, 3) {
             my $how     = ++$cuts % 2 ? 'reset' : 'close';
-            my $joined  = $server->count_log(qr/joins those under way/);
-            my $answers = together([$requests->("cut$cuts")], before => sub {
-                wait_until(sub { $server->count_log(qr/joins those under way/) == $joined + 5 }, 'all to join');
+            my $answers = together([$requests->("cut$cuts")], joining => 4, before => sub {
                 $proxy->tell('fault', @$place, $bytes, $how, 'once', $statement);
             });
             $proxy->tell('pass');
@@ -294,7 +298,7 @@ subtest 'registrations' => sub {
 
     my @names   = map { "user$_" } 1 .. 30;
     my $before  = () = batches();
-    my $answers = together([map { registration($_, email => "$_\@new.example") } @names]);
+    my $answers = together([map { registration($_, email => "$_\@new.example") } @names], joining => 30);
     is_deeply statuses($answers), [(201) x 30], 'each account is made';
     is_deeply [(batches())[$before .. $before + 1]], [1, 30], '... by one statement';
     is registered(@names), '30 30', '... with a credential each';

@@ -5,11 +5,16 @@ use Users::Test::Fault;
 use Users::Test::Session;
 
 my $server = Users::Test::Fault->new;
-$server->start_child(max => 3);
-$server->expect_trouble('late');
 my $session = Users::Test::Session->new($server);
 
+# timeout: longer than it takes to see that a statement waits.
+sub start ($timeout) {
+    $server->start_child(max => 3, timeout => $timeout);
+    $server->expect_trouble('late');
+}
+
 subtest 'a lock held' => sub {
+    start(0.6);
     my %cases = (
         'GET'   => [504, [GET],   'lock table users.token in access exclusive mode'],
         'PATCH' => [503, [PATCH], 'select from users.account where id = 1 for update'],
@@ -28,6 +33,7 @@ subtest 'a lock held' => sub {
 };
 
 subtest 'a lock on one account does not hold up the others' => sub {
+    start(2);
     $session->sql('begin; select from users.account where id = 1 for update');
     my $patch = $server->begin(PATCH);
     $server->wait_for_locks(1);

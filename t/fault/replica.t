@@ -30,6 +30,7 @@ sub start ($lag, %option) {
         modules => $option{modules},
         conf    => $option{conf},
         timeout => $option{timeout},
+        connect => $option{connect},
         vhost   => "UsersDBReplica \"$replica\"\nUsersReplicaLag $lag\n$more",
     );
 }
@@ -346,7 +347,7 @@ subtest 'a standby that is frozen' => sub {
 
 subtest 'its connection breaks at any message' => sub {
     my $proxy = Users::Test::Proxy->new($server);    # the primary as a replica of itself
-    start('200ms', replica => $proxy->conninfo);
+    start('200ms', replica => $proxy->conninfo, timeout => 0.6, connect => 0.3);
     $server->allow_log(qr/the replica \S+ (?:can't be reached|is back)/);
     $server->allow_trouble('late');
     my $trace;

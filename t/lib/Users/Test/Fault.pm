@@ -22,7 +22,7 @@ A L<Users::Test>, with all that it brings, and the requests C<GET>, C<PATCH> and
     $server->start_child(
         conninfo => 'host=...',              # in place of the cluster's
         max      => 2,                       # UsersDBMax
-        acquire  => 1, connect => 0.3, timeout => 0.6,    # time-outs, in seconds
+        acquire  => 1, connect => 0.3, timeout => 0.6,    # time-outs, in seconds; the module's own where a test is not of them
         vhost    => 'UsersReadLanes 0',      # or site, as for Users::Test
         threads  => 32,
         conf     => 'ServerLimit 2',          # at the server level
@@ -82,6 +82,8 @@ use constant POST  => (
 
 our @EXPORT = (@Users::Test::EXPORT, qw(GET PATCH POST SERIAL SLACK count is_unavailable));
 
+my %TIMEOUT = (acquire => 'UsersDBAcquireTimeout', connect => 'UsersDBConnectTimeout', timeout => 'UsersDBTimeout');
+
 sub start_child ($self, %option) {
     my $threads = $option{threads} // 32;
     $self->stop if $self->pid;
@@ -101,16 +103,10 @@ sub start_child ($self, %option) {
         vhost => <<~CONF);
             UsersDB "@{[$option{conninfo} // $self->conninfo]}"
             UsersDBMax @{[$option{max} // 2]}
-            UsersDBAcquireTimeout @{[_ms($option{acquire} // 1)]}
-            UsersDBConnectTimeout @{[_ms($option{connect} // ($self->single_process ? 3 : 0.3))]}
-            UsersDBTimeout @{[_ms($option{timeout} // 0.6)]}
+            @{[map { defined $option{$_} ? sprintf "$TIMEOUT{$_} %dms\n", 1000 * $option{$_} : () } keys %TIMEOUT]}
             @{[$option{vhost} // '']}
             CONF
     $self->allow_log(qr/server reached MaxRequestWorkers setting/);    # it is small on purpose
-}
-
-sub _ms ($seconds) {
-    return int(1000 * $seconds) . 'ms';
 }
 
 sub begin ($self, $method, $path, %option) {
