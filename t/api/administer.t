@@ -10,7 +10,7 @@ use Users::Test::Usersctl;
 
 binmode $_, ':utf8' for map { Test::More->builder->$_ } qw(output failure_output);
 
-my $server   = Users::Test->start;
+my $server   = Users::Test->start(vhost => "UsersDBTimeout 30s\nUsersRequestTimeout 60s");    # a change waits here and there
 my $usersctl = Users::Test::Usersctl->new($server);
 
 sub usersctl (@arguments) { $usersctl->run(@arguments) }

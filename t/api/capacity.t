@@ -68,8 +68,9 @@ sub lines ($pattern) {
     return grep { $_ =~ $pattern } $server->error_log;
 }
 
-# All connections but those for superusers.
+# All connections but those for superusers, when those of an httpd that has ended are gone.
 sub take_all () {
+    wait_until(sub { !$server->sql("select count(*) from pg_stat_activity where usename = 'mod_users'") }, 'connections to end');
     my @sessions = map { Users::Test::Session->new($server) } 1 .. 9;
     $_->sql('select') for @sessions;    # it is connected then
     return @sessions;

@@ -41,7 +41,7 @@ sub start (%option) {
     $server->start(conf => $option{conf} // $ONE_CHILD, vhost => <<~CONF);
         UsersDB "@{[$option{conninfo} // $server->conninfo]}"
         UsersDBAcquireTimeout @{[1000 * $ACQUIRE]}ms
-        UsersDBConnectTimeout @{[1000 * $CONNECT]}ms
+        UsersDBConnectTimeout @{[1000 * ($option{connect} // $CONNECT)]}ms
         UsersDBTimeout @{[1000 * ($option{timeout} // $TIMEOUT)]}ms
         UsersRequestTimeout @{[1000 * ($option{request} // 60)]}ms
         UsersDBMax @{[$option{max} // 2]}
@@ -146,7 +146,7 @@ subtest 'httpd starts without PostgreSQL and recovers by itself' => sub {
     $server->postgres->start;
     my $before = now;
     wait_until(sub { $server->request(@get)->{status} == 200 }, 'GET to answer');
-    cmp_ok now - $before, '<', 1, 'within a second of its start requests succeed';
+    cmp_ok now - $before, '<', 1 + $SLACK, 'within a second of its start requests succeed';
     is $server->request(@patch)->{status}, 200, 'a PATCH too';
     is $server->request(@post)->{status},  201, 'and a POST';
     is count_lines($back), 1, 'one line in the log tells of the return';
@@ -179,8 +179,7 @@ subtest 'a client does not notice that idle connections have died' => sub {
 };
 
 subtest 'a change whose connection dies is settled on another one' => sub {
-    start(request => 2 * $ACQUIRE);
-    $server->expect_trouble('late');
+    start(timeout => 30);
     $server->sql("update users.account set city = 'Leiden' where id = 1");
     my $session = Users::Test::Session->new($server);
     $session->sql('begin; select from users.account where id = 1 for update');
@@ -195,6 +194,8 @@ subtest 'a change whose connection dies is settled on another one' => sub {
     is $patch->answer->{status}, 200, 'the repeat succeeds';
     is city(), 'Delft', 'and changes it';
 
+    start(timeout => 30, request => 2 * $ACQUIRE);    # the shorter one counts
+    $server->allow_trouble('late');
     $server->sql("update users.account set city = 'Leiden' where id = 1");
     $session->sql('begin; select from users.account where id = 1 for update');
     my $before = now;
@@ -319,6 +320,8 @@ subtest 'a frozen server costs no more than the deadline' => sub {
     kill CONT => $frozen;
     wait_until(sub { backends() == 1 }, 'the frozen process to end');
 
+    start(max => 1, timeout => 30, request => 2 * $ACQUIRE);
+    $server->allow_trouble('late');
     my $session = Users::Test::Session->new($server);
     $session->sql('begin; select from users.account where id = 1 for update');
     my $before = now;
@@ -333,7 +336,7 @@ subtest 'a frozen server costs no more than the deadline' => sub {
     $session->sql('rollback');
     is $server->request(@patch)->{status}, 200, 'the next request has another connection';
 
-    terminate_backends();
+    start(max => 1);
     my $postmaster = $server->postgres->pid;
     kill STOP => $postmaster;
     ($answer, $seconds) = timed(@get);
@@ -346,6 +349,7 @@ subtest 'a frozen server costs no more than the deadline' => sub {
 };
 
 subtest 'of several hosts the first that answers is taken' => sub {
+    my $connect = 3 * $CONNECT;
     my $socket = $server->postgres->conninfo('users') =~ /host=(\S+)/ ? $1 : die;
     my $mute   = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 100) or die $@;
     my $port   = $mute->sockport;
@@ -357,14 +361,14 @@ subtest 'of several hosts the first that answers is taken' => sub {
         'the first answers' => "host=$socket,/nonexistent",
     );
     for my $name (sort keys %hosts) {
-        start(conninfo => "$hosts{$name} dbname=users user=mod_users");
+        start(connect => $connect, conninfo => "$hosts{$name} dbname=users user=mod_users");
         my ($answer, $seconds) = timed(@get);
         is $answer->{status}, 200, "$name: GET answers";
-        cmp_ok $seconds, '<', $CONNECT + $SLACK, "$name: after UsersDBConnectTimeout at most";
+        cmp_ok $seconds, '<', $connect + $SLACK, "$name: after UsersDBConnectTimeout at most";
         terminate_backends();
         ($answer, $seconds) = timed(@get);
         is $answer->{status}, 200, "$name: GET answers again";
-        cmp_ok $seconds, '<', $CONNECT, "$name: the last good one is tried first";
+        cmp_ok $seconds, '<', $connect, "$name: the last good one is tried first";
     }
 };
 

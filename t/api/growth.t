@@ -7,7 +7,7 @@ use Users::Test::Usersctl;
 
 my $server   = Users::Test->new;
 my $usersctl = Users::Test::Usersctl->new($server);
-$server->start(vhost => "UsersPasswordGrant on\n" . OAUTH_ENDPOINTS);
+$server->start(vhost => "UsersTokenRate 0\nUsersPasswordGrant on\n" . OAUTH_ENDPOINTS);
 
 my @CLIENT = (client_id => CLIENT_ID, client_secret => CLIENT_SECRET);
 my $MONTHS = 12;

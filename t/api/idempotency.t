@@ -5,7 +5,7 @@ use v5.36;
 use Users::Test;
 use Users::Test::Session;
 
-my $HASTE = 0.5;    # seconds of a statement on hasty.example, 4/5 of them for a lock
+my $HASTE = 2;    # seconds of a statement on hasty.example, 4/5 of them for a lock
 
 my $server = Users::Test->new;
 $server->start(

@@ -5,7 +5,7 @@ use v5.36;
 use List::Util qw(sum0);
 use Users::Test;
 
-use constant ACCOUNTS => 9;    # that ask
+use constant ACCOUNTS => 14;    # that ask
 
 # Two children, so that they must know of each other.
 my $CHILDREN = <<~CONF;
@@ -197,9 +197,12 @@ sub is_limited ($most, $seconds, @answers) {
 
 subtest 'each of ten in a minute is told to the log' => sub {
     restart(vhost => 'UsersProbeLimit 1');
-    ask("asker$_", 'taken1') for 1 .. ACCOUNTS;
-    is scalar(grep { /\[users:warn\] .*has asked for 1 addresses that others have;/ } $server->error_log), ACCOUNTS,
-        'as a warning';
+    my $told = 0;    # accounts that share a place share its count, so one may be refused already
+    for my $n (1 .. ACCOUNTS) {
+        $told++ if $told < 9 && is_told(ask("asker$n", 'taken1'));
+    }
+    is $told, 9, 'nine accounts ask';
+    is scalar(grep { /\[users:warn\] .*has asked for 1 addresses that others have;/ } $server->error_log), 9, '... which stand there as warnings';
 };
 
 subtest 'an application has tokens issued' => sub {

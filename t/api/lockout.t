@@ -2,8 +2,8 @@
 
 use v5.36;
 use List::Util  qw(sum0);
-use Time::HiRes qw(sleep);
 use Users::Test;
+use Users::Test::Torture;
 
 my $PREFORK = ($ENV{USERS_TEST_MPM} // '') eq 'prefork';
 
@@ -75,9 +75,14 @@ sub lockouts ($from, $level) {
 use constant SHARED => 3;
 
 # Names at random, each of which is locked out at once, as the log of another server has them. What it
-# leaves out it tells after a minute, which the other tests take a part of.
-my $flooded = Users::Test->start(vhost => 'UsersMaxFailures 1');
-my $flood   = now;
+# leaves out it tells after a minute, by a clock that can be set (t/fault/torture.c).
+my $flooded = Users::Test->new;
+my $torture = Users::Test::Torture->new($flooded->dir);
+{
+    local %ENV = (%ENV, $torture->environment);
+    $torture->set_clock(3600);
+    $flooded->start(preload => $torture->library, vhost => 'UsersMaxFailures 1');
+}
 
 my $flood_names = 0;
 
@@ -374,7 +379,7 @@ subtest 'a flood of passwords leaves threads to others' => sub {
 };
 
 subtest 'after a minute the log tells how many it has left out' => sub {
-    sleep 1 while now < $flood + 61;
+    $torture->set_clock($torture->clock + 61);
     my $another = flood(1);
     my @lines = grep { /\[users:warn\] .*30 times more than the log tells \(10 a minute\)$/ } $flooded->error_log;
     is @lines, 1, 'has a line with how many' or diag(join "\n", lockouts($flooded, '\w+'));

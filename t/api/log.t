@@ -49,7 +49,7 @@ $server->start(
     conf => <<~CONF,
         UsersReadLanes 0
         UsersChangeLanes 0
-        UsersDBTimeout 500ms
+        UsersDBTimeout 2s
         UsersRequestTimeout 20s
         UsersDBAcquireTimeout 20s
         <IfModule mpm_prefork_module>
@@ -67,7 +67,7 @@ $server->start(
         </IfModule>
         CONF
     site => join '',
-    vhost('users', "UsersDBMax 1\nUsersDBAcquireTimeout 100ms\nUsersDBTimeout 20s"), map { vhost($_) } @DATABASES);
+    vhost('users', "UsersDBMax 1\nUsersDBAcquireTimeout 100ms\nUsersDBTimeout 20s"), map { vhost($_, $_ eq 'locked' ? 'UsersDBTimeout 500ms' : '') } @DATABASES);
 $server->allow_log(qr/server reached MaxRequestWorkers setting/);    # it is small on purpose
 
 sub ask ($name, @kinds) {
@@ -117,11 +117,11 @@ subtest 'a lock held' => sub {
 subtest 'a slow statement' => sub {
     $server->sql(<<~'SQL', 'slow');
         create function public.dawdle() returns trigger language plpgsql as
-          $$ begin perform pg_sleep(3); return new; end $$;
+          $$ begin perform pg_sleep(10); return new; end $$;
         create trigger dawdle before update on users.account for each row execute function public.dawdle();
         SQL
     is ask('slow', 'PATCH'), 503, 'a PATCH is a 503';
-    my $pattern = qr/did not answer update_account in time \(UsersDBTimeout 500ms, UsersRequestTimeout 20000ms\): it took too long, .*pg_stat_activity.*/;
+    my $pattern = qr/did not answer update_account in time \(UsersDBTimeout 2000ms, UsersRequestTimeout 20000ms\): it took too long, .*pg_stat_activity.*/;
     is_told('slow', 'warn', $pattern, 0);
     is ask('slow', ('GET') x AT_ONCE), join(' ', (200) x AT_ONCE), 'that others are in time';
     is_told('slow', 'warn', $pattern, 0);    # does not end it
@@ -143,7 +143,7 @@ subtest 'a server that says nothing' => sub {
         'a 504'
     );
     kill CONT => keys %frozen;
-    is_told('silent', 'warn', qr/did not answer find_token_account in time \(UsersDBTimeout 500ms, UsersRequestTimeout 20000ms\): nothing came until then: .*/, 0);
+    is_told('silent', 'warn', qr/did not answer find_token_account in time \(UsersDBTimeout 2000ms, UsersRequestTimeout 20000ms\): nothing came until then: .*/, 0);
     $cure{silent} = sub { };
     $over{silent} = [qr/answers in time again after [\d.]+ s, in which \d+ statements had no answer/, 'GET'];
 };

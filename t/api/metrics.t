@@ -152,7 +152,9 @@ sub is_open ($name) {
 
 sub test_kill {
     plan skip_all => 'a single process is not killed' if $server->single_process;
+    my $loaded = $server->figures;
     load(100, 8);
+    grows($loaded, reads(100), 'reads by all children');
     is_open('the connections of all children');
     my $before = $server->figures;
     my @old    = $server->children;
@@ -521,7 +523,7 @@ subtest 'Prometheus' => sub {
 
 done_testing, exit if $server->single_process;    # memcheck takes longer
 $server->stop;
-$server->start(conf => $conf, vhost => "$vhost\nUsersDBAcquireTimeout 300ms\nUsersRequestTimeout 1s");
+$server->start(conf => $conf, vhost => "$vhost\nUsersDBAcquireTimeout 300ms\nUsersRequestTimeout 3s");
 $server->allow_trouble(qw(busy late));
 
 sub test_timeouts {

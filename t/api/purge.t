@@ -11,6 +11,10 @@ use Users::Test::Usersctl;
 my $server   = Users::Test->new;
 my $usersctl = Users::Test::Usersctl->new($server);
 
+# It would change plans, some time or other.
+$server->sql('alter system set autovacuum = off');
+$server->sql('select pg_reload_conf()');
+
 # 3000 tokens each that live, that expired, that were revoked, and of a removed application; as
 # many records of Idempotency-Keys, and credentials that live or were revoked. Of the dead all but 300 of a kind have been so for two days.
 sub fill () {

@@ -32,7 +32,6 @@ my $MPM = <<~CONF;
       MinSpareThreads 1
       MaxSpareThreads $THREADS
     </IfModule>
-    LogLevel core:trace5
     CONF
 
 my $server = Users::Test->new;
@@ -128,15 +127,16 @@ sub token ($user) {
     return "token-of-$user";
 }
 
+# What is logged last before the token is looked up.
 sub received () {
-    return scalar grep { /Request received from client: GET/ } $server->error_log;
+    return scalar grep { /the credential is a bearer token/ } $server->error_log;
 }
 
 sub ask ($connection, $token) {
     $connection->send(Users::Test::Client::compose(GET => '/api/users', token => $token));
 }
 
-# Send a GET for each token and wait until httpd has them all. Returns their connections.
+# Send a GET for each token and wait until the module has them all. Returns their connections.
 sub begin (@tokens) {
     my $before = received();
     my @connections = map { $server->connect } @tokens;

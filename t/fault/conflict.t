@@ -73,12 +73,12 @@ for my $name (sort keys %code) {
 
 subtest 'they end with the time of the request' => sub {
     $server->stop;
-    $server->start(vhost => 'UsersRequestTimeout 500ms');
+    $server->start(vhost => 'UsersRequestTimeout 1s');
     $server->allow_trouble('late');    # it ends within a try, or between two
     let_fail(4, '40001');
     $server->sql(<<~SQL);
         create function public.dawdle() returns trigger language plpgsql as
-          'begin perform pg_sleep(0.3); return new; end';
+          'begin perform pg_sleep(0.6); return new; end';
         create trigger dawdle before update on users.account
           for each row execute function public.dawdle();
         SQL

@@ -213,6 +213,7 @@ subtest 'connections of a child end with it, not before' => sub {
     $server->graceful(config(name => 'new'));
     is $server->request(GET)->{status}, 200, 'new children serve';
     cmp_ok connections()->{new}, '>=', 1, '... by connections of their own';
+    wait_until(sub { (connections()->{old} // 0) <= 1 }, 'the others to be closed');
     is connections()->{old}, 1, 'an old one keeps that which a request is using';
     $session->sql('commit');
     is $patch->answer->{status}, 200, '... to the end of that';
@@ -277,11 +278,12 @@ sub test_leaks ($name, $restarts, %option) {
             $server->graceful(config(%option, name => "r$n"));
             gone(@children);
         }
-        wait_for_end("r$_") for 0 .. $restarts - 1;
+        wait_for_end($_) for 'mod_users', map { "r$_" } 0 .. $restarts - 1;
         is_deeply held(), $before, "after $restarts restarts it holds no more than before";
         $serve->();
         is_deeply [keys connections()->%*], ["r$restarts"], '... nor does the database';
         $server->stop('WINCH');
+        wait_for_end("r$restarts");
         is_deeply connections(), {}, '... and when it has ended, nothing';
         is $server->count_log(qr/exit signal/), 0, 'no child crashed';
     };

@@ -9,7 +9,7 @@ my $session = Users::Test::Session->new($server);
 
 # timeout: longer than it takes to see that a statement waits.
 sub start ($timeout) {
-    $server->start_child(max => 3, timeout => $timeout);
+    $server->start_child(max => 3, timeout => $timeout, vhost => 'UsersRequestTimeout 3s');
     $server->expect_trouble('late');
 }
 

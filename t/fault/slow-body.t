@@ -7,7 +7,7 @@ use Time::HiRes qw(sleep);
 use Users::Test::Fault;
 
 my $server = Users::Test::Fault->new;
-$server->start_child(max => 1, timeout => 5, vhost => 'UsersRequestTimeout 1s');
+$server->start_child(max => 1, timeout => 5, vhost => 'UsersRequestTimeout 2s');
 
 subtest 'a slow body' => sub {
     my $body = '{"user": {"city": "Gouda"}}';
@@ -26,7 +26,7 @@ subtest 'a slow body' => sub {
         is $server->request(GET)->{status}, 200, 'the only connection serves others';
         is $server->request(PATCH)->{status}, 200, '... for changes too';
         sleep 0.3;
-    } while now - $before < 1.5;
+    } while now - $before < 2.5;
     $_->send(substr $body, 10) for @slow;
     is_deeply count(map { $_->answer->{status} } @slow), { 200 => 5 },
         'the time that the body takes is not counted by UsersRequestTimeout';

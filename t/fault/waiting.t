@@ -88,6 +88,7 @@ for my $lanes (1, 0) {
         my $most    = 1 + THREADS / 4;
         my @waiting = refused(16 - $most, @changes);
         is @waiting, $most, 'one waits for the lock, and a quarter of the threads behind it';
+        $server->wait_for_locks(1);
         is waiting(), 1, '... only the one in PostgreSQL';
         test_others('one account is locked');
         is_unavailable($server->request(change(1000)), 'the next change of that account');
@@ -106,6 +107,7 @@ subtest 'many accounts are locked' => sub {
     my $most    = 2 + THREADS / 2;
     my @waiting = refused(@ids - $most, @changes);
     is @waiting, $most, 'two wait for locks, and half of the threads behind them';
+    $server->wait_for_locks(2);
     is waiting(), 2, '... only the two in PostgreSQL';
     test_others('many accounts are locked');
     finish('those that waited', @waiting);

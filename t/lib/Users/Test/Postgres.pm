@@ -136,6 +136,9 @@ sub restart ($self, $mode = 'fast') {
 }
 
 sub kill ($self) {
+    my $pid = $self->pid;
+    CORE::kill STOP => $pid;    # lest it have another child meanwhile
+    wait_until(sub { Users::Test::Process::slurp("/proc/$pid/stat") =~ /\) T / }, 'PostgreSQL to stop');
     my @processes = $self->_processes;
     CORE::kill KILL => $processes[0];
     wait_until(sub { !grep { CORE::kill 0 => $_ } @processes }, 'PostgreSQL to end');
