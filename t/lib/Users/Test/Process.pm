@@ -4,6 +4,7 @@ package Users::Test::Process;
 
 use v5.36;
 use Exporter qw(import);
+use List::Util  qw(min);
 use POSIX       qw(WNOHANG);
 use Time::HiRes qw(CLOCK_MONOTONIC clock_gettime sleep);
 
@@ -75,14 +76,15 @@ sub run ($command, $scratch) {
 }
 
 # Wait until a condition holds. Returns what it returned; where it stays false, dies with
-# what was waited for, or returns false where that is undef.
+# what was waited for, or returns false where that is undef. Most programs end within milliseconds.
 sub wait_until ($condition, $what) {
-    my $end = now + DEADLINE;
+    my ($end, $pause) = (now + DEADLINE, 0.001);
     while (1) {
         my $result = $condition->();
         return $result if $result;
         last if now > $end;
-        sleep 0.02;
+        sleep $pause;
+        $pause = min(2 * $pause, 0.02);
     }
     die "waited in vain for $what\n" if defined $what;
     return;
