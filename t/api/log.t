@@ -67,7 +67,7 @@ $server->start(
         </IfModule>
         CONF
     site => join '',
-    vhost('users', "UsersDBMax 1\nUsersDBAcquireTimeout 100ms\nUsersDBTimeout 20s"), map { vhost($_, $_ eq 'locked' ? 'UsersDBTimeout 500ms' : '') } @DATABASES);
+    vhost('users', "UsersDBMax 1\nUsersDBAcquireTimeout 1s\nUsersDBTimeout 20s"), map { vhost($_, $_ eq 'locked' ? 'UsersDBTimeout 500ms' : '') } @DATABASES);
 $server->allow_log(qr/server reached MaxRequestWorkers setting/);    # it is small on purpose
 
 sub ask ($name, @kinds) {
@@ -234,7 +234,7 @@ subtest 'no connection is free' => sub {
     my %status;
     $status{ $_->answer->{status} }++ for @waiting;
     is join(' ', sort keys %status), '200 503', 'those without one are a 503';
-    my @lines = grep { /\[users:(?:warn|error)\] .*no connection to the database users\@\S+ was free in time \(UsersDBAcquireTimeout 100ms\): all 1 of UsersDBMax/ } $server->error_log;
+    my @lines = grep { /\[users:(?:warn|error)\] .*no connection to the database users\@\S+ was free in time \(UsersDBAcquireTimeout 1000ms\): all 1 of UsersDBMax/ } $server->error_log;
     is @lines, 1, '... of which the log has one line';
     $server->expect_log(qr/no connection to .* was free in time/);
     $cure{users} = sub { };
