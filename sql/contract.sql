@@ -137,6 +137,35 @@ comment on function users.merged_labels is
 -- All of that wants the isolation level "read committed", in which a statement sees what those
 -- before it have waited for; role.sql asks for it.
 
+-- What is written beside changes
+--
+-- Where UsersAudit or UsersEvents is on, each change brings a note, which the overloads with p_note and p_notes take:
+-- they make the change by those without, which know nothing of it, and write it down in the same transaction. A note
+-- is an object: audit and event, true where it is to be written as that; for the audit account, application, kind, address
+-- and trace, as of users.audit; and of a registration fields, the names that were given, with a blank between them.
+
+create or replace function users.write_notes(
+  p_action text, p_notes jsonb[], p_user_ids bigint[], p_fields text[]) returns void
+language plpgsql
+as $$
+begin
+  insert into users.audit (action, user_id, caller_id, application_id, kind, address, trace, fields)
+  select p_action, user_id, (note ->> 'account')::bigint, (note ->> 'application')::bigint, note ->> 'kind',
+    (note ->> 'address')::inet, note ->> 'trace', string_to_array(fields, ' ')
+  from unnest(p_notes, p_user_ids, p_fields) as noted (note, user_id, fields)
+  where (note -> 'audit')::boolean;
+  if p_action <> 'credential.replaced' then -- the account is as it was
+    insert into users.event (type, user_id, fields)
+    select p_action, user_id, string_to_array(fields, ' ')
+    from unnest(p_notes, p_user_ids, p_fields) as noted (note, user_id, fields)
+    where (note -> 'event')::boolean;
+  end if;
+end
+$$;
+comment on function users.write_notes is
+  'Write what was done to accounts into users.audit and users.event, as their notes ask for it. p_fields: names, with a '
+  'blank between them, of an account each.';
+
 -- PATCH
 
 create or replace function users.forget_changes(p_rows integer) returns void
@@ -211,7 +240,8 @@ begin
   select updated.number, updated.document from updated;
 end
 $$;
-comment on function users_api.update_accounts is
+comment on function users_api.update_accounts(
+  bigint[], jsonb[], jsonb[], text[], uuid[], bytea[], text[], text[]) is
   'Change many accounts at once; the lists have an element for each change, whose meaning is that of '
   'users_api.update_account, but for p_if_match: the tags with a blank between them. Returns the changes that were made, '
   'by their number from 1 on, with the new document. What another transaction has locked, what is faulty, stale, absent '
@@ -219,6 +249,66 @@ comment on function users_api.update_accounts is
   'users_api.update_account makes it, or says why not. That this function waits for nobody, and does not make a '
   'change twice, holds for lists that name new changes: a nonce that is known is an error (unique_violation), and so is '
   'an address that another account has.';
+
+create or replace function users.lock_changes(
+  inout p_user_ids bigint[], p_fields jsonb[], p_requests jsonb[], out changed text[])
+language plpgsql
+as $$
+begin
+  with locked as (
+    select * from users.account where id = any (p_user_ids) order by id for no key update skip locked
+  )
+  select array_agg(a.id order by c.number), array_agg(concat_ws(' ',
+      case when c.fields ? 'address1' and c.fields ->> 'address1' is distinct from a.address1 then 'address1' end,
+      case when c.fields ? 'address2' and c.fields ->> 'address2' is distinct from a.address2 then 'address2' end,
+      case when c.fields ? 'c_sftp_pass' and (c.fields -> 'c_sftp_pass')::boolean <> a.c_sftp_pass then 'c_sftp_pass' end,
+      case when c.fields ? 'city' and c.fields ->> 'city' is distinct from a.city then 'city' end,
+      case when c.fields ? 'company_name' and c.fields ->> 'company_name' is distinct from a.company_name then 'company_name' end,
+      case when c.fields ? 'country' and c.fields ->> 'country' <> a.country then 'country' end,
+      case when c.fields ? 'currency' and c.fields ->> 'currency' <> a.currency then 'currency' end,
+      case when c.fields ? 'email' and c.fields ->> 'email' <> a.email then 'email' end,
+      case when c.fields ? 'fname' and c.fields ->> 'fname' <> a.fname then 'fname' end,
+      case when c.request is not null
+        and users.merged_labels(a.labels, c.request #> '{user,merge_labels}') <> a.labels then 'labels' end,
+      case when c.fields ? 'lname' and c.fields ->> 'lname' <> a.lname then 'lname' end,
+      case when c.fields ? 'locale' and c.fields ->> 'locale' <> a.locale then 'locale' end,
+      case when c.fields ? 'phone' and c.fields ->> 'phone' is distinct from a.phone then 'phone' end,
+      case when c.fields ? 'state' and c.fields ->> 'state' is distinct from a.state then 'state' end,
+      case when c.fields ? 'zip' and c.fields ->> 'zip' is distinct from a.zip then 'zip' end) order by c.number)
+  into p_user_ids, changed
+  from unnest(p_user_ids, p_fields, p_requests) with ordinality as c (user_id, fields, request, number)
+  left join locked as a on a.id = c.user_id;
+end
+$$;
+comment on function users.lock_changes is
+  'Lock the accounts of changes and name what each would give another value: as users_api.update_accounts, which makes '
+  'them then, without waiting. p_user_ids: null where another transaction has locked the account; changed: names of '
+  'fields, in order, with a blank between them.';
+
+create or replace function users_api.update_accounts(
+  p_user_ids bigint[], p_fields jsonb[], p_requests jsonb[], p_if_match text[], p_nonces uuid[],
+  p_tokens bytea[], p_credentials text[], p_clients text[], p_notes jsonb[])
+returns table (number bigint, document json)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock record := users.lock_changes(p_user_ids, p_fields, p_requests);
+begin
+  return query
+  with made as materialized (
+    select * from users_api.update_accounts(
+      v_lock.p_user_ids, p_fields, p_requests, p_if_match, p_nonces, p_tokens, p_credentials, p_clients)
+  ), written as (
+    select users.write_notes('user.updated', array_agg(p_notes[made.number]), array_agg(p_user_ids[made.number]),
+      array_agg(v_lock.changed[made.number]))
+    from made
+  )
+  select made.number, made.document from made, written;
+end
+$$;
+comment on function users_api.update_accounts(
+  bigint[], jsonb[], jsonb[], text[], uuid[], bytea[], text[], text[], jsonb[]) is
+  'The same with a note of each change, as of users_api.update_account.';
 
 create or replace function users.judge_update(
   p_user_id bigint, p_fields jsonb, p_patch jsonb, p_if_match text[])
@@ -333,6 +423,34 @@ comment on function users_api.update_account(bigint, jsonb, jsonb, text[], boole
   'outcome: ended (that does not let it in any more), absent (no such account, or suspended), stale (the condition failed), '
   'invalid (faults is a list of {field, text}, which may be empty; nothing is stored; UsersProbeLimit counts those where '
   'email "has already been taken"), updated (document is the new one).';
+
+create or replace function users_api.update_account(
+  p_user_id bigint, p_fields jsonb, p_request jsonb, p_if_match text[], p_store boolean, p_nonce uuid,
+  p_token bytea, p_credential text, p_client text, p_note jsonb)
+returns table (outcome text, faults jsonb, document json)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_stores boolean := p_fields <> '{}' or p_request #> '{user,merge_labels}' is not null;
+  v_changed text[];
+begin
+  perform from users.account where id = p_user_id for no key update; -- a first try of it has ended then
+  if exists (select from users.change where nonce = p_nonce) then -- and was noted
+    v_stores := false;
+  end if;
+  v_changed := (users.lock_changes(array[p_user_id], array[p_fields], array[p_request])).changed;
+  select made.outcome, made.faults, made.document into outcome, faults, document
+  from users_api.update_account(
+    p_user_id, p_fields, p_request, p_if_match, p_store, p_nonce, p_token, p_credential, p_client) as made;
+  if v_stores and outcome = 'updated' then
+    perform users.write_notes('user.updated', array[p_note], array[p_user_id], v_changed);
+  end if;
+  return next;
+end
+$$;
+comment on function users_api.update_account(
+  bigint, jsonb, jsonb, text[], boolean, uuid, bytea, text, text, jsonb) is
+  'The same, and where it stores something, p_note is written as well (users.write_notes): once, as the change is made.';
 
 -- As the module of 0.1.0 calls it.
 create or replace function users_api.update_account(
@@ -657,6 +775,34 @@ comment on function users_api.register_account(
   'key_reused, under_way (nothing is stored; see users.claim_key); invalid (nothing is stored; faults, which counts only '
   'here, is a list of {field, text} and may be empty).';
 
+create or replace function users_api.register_account(
+  p_application_id bigint, p_fields jsonb, p_request jsonb,
+  p_default_currency text, p_default_locale text, p_host_name text, p_conflict boolean,
+  p_username text, p_secret_digest bytea, p_idempotency_key text, p_store boolean,
+  p_token bytea, p_client text, p_note jsonb)
+returns table (outcome text, faults jsonb, account json, labels jsonb)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform nextval('users.credential_id_seq'); -- see below
+  select made.outcome, made.faults, made.account, made.labels into outcome, faults, account, labels
+  from users_api.register_account(
+    p_application_id, p_fields, p_request, p_default_currency, p_default_locale, p_host_name, p_conflict,
+    p_username, p_secret_digest, p_idempotency_key, p_store, p_token, p_client) as made;
+  if outcome in ('created', 'repeated') and exists (
+    -- The credential has the number that this session drew last: it was made now, and not by a first try, which was noted.
+    select from users.credential where username = p_username and id = currval('users.credential_id_seq')
+  ) then
+    perform users.write_notes(case outcome when 'created' then 'user.created' else 'credential.replaced' end,
+      array[p_note], array[(account ->> 'id')::bigint], array[case outcome when 'created' then p_note ->> 'fields' else '' end]);
+  end if;
+  return next;
+end
+$$;
+comment on function users_api.register_account(
+  bigint, jsonb, jsonb, text, text, text, boolean, text, bytea, text, boolean, bytea, text, jsonb) is
+  'The same, and where it stores something, p_note is written as well (users.write_notes): once, as it is stored.';
+
 -- As the module of 0.1.0 calls it.
 create or replace function users_api.register_account(
   p_application_id bigint, p_fields jsonb, p_request jsonb,
@@ -691,12 +837,38 @@ begin
     p_host_names, p_usernames, p_secret_digests, p_tokens, p_clients) as stored;
 end
 $$;
-comment on function users_api.register_accounts is
+comment on function users_api.register_accounts(
+  bigint[], jsonb[], jsonb[], text[], text[], text[], text[], bytea[], bytea[], text[]) is
   'Register many accounts at once, as users_api.update_accounts changes them: the lists have an element for each '
   'registration, whose meaning is that of users_api.register_account, and none has an Idempotency-Key, an external_id or '
   'p_conflict. Returns the accounts that were made, by the number of their registration from 1 on. What is faulty, or '
   'whose address is taken, is left out, and nothing is stored of it. It waits for no other transaction longer than '
   '100 ms: then, and where a credential''s name is known, it fails as a whole.';
+
+create or replace function users_api.register_accounts(
+  p_application_ids bigint[], p_fields jsonb[], p_requests jsonb[], p_default_currencies text[],
+  p_default_locales text[], p_host_names text[], p_usernames text[], p_secret_digests bytea[],
+  p_tokens bytea[], p_clients text[], p_notes jsonb[])
+returns table (number bigint, account json, labels jsonb)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+  set lock_timeout = '100ms'
+as $$
+begin
+  return query
+  with made as materialized (
+    select * from users.store_accounts(p_application_ids, p_fields, p_requests, p_default_currencies, p_default_locales,
+      p_host_names, p_usernames, p_secret_digests, p_tokens, p_clients)
+  ), written as (
+    select users.write_notes('user.created', array_agg(p_notes[made.number]), array_agg(made.user_id),
+      array_agg(p_notes[made.number] ->> 'fields'))
+    from made
+  )
+  select made.number, made.account, made.labels from made, written;
+end
+$$;
+comment on function users_api.register_accounts(
+  bigint[], jsonb[], jsonb[], text[], text[], text[], text[], bytea[], bytea[], text[], jsonb[]) is
+  'The same with a note of each registration, as of users_api.register_account.';
 
 -- Tokens
 

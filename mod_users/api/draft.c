@@ -1,5 +1,6 @@
 #include "api/draft.h"
 
+#include "api/note.h"
 #include "core/account.h"
 #include "core/json.h"
 #include "core/request.h"
@@ -46,6 +47,35 @@ static bool is_faulty(const users_draft *draft, const char *field)
     return false;
 }
 
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/*
+ * The names of what a registration gives, in order, with a blank between them: not of the defaults
+ * beside that.
+ */
+static const char *names_of(const users_draft *draft, apr_pool_t *pool)
+{
+    apr_array_header_t *names = apr_array_make(pool, 16, sizeof(const char *));
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(draft->fields, name, value)
+    {
+        if (json_object_get(json_object_get(draft->json, "user"), name) ||
+            json_object_get(draft->json, name)) {
+            APR_ARRAY_PUSH(names, const char *) = name;
+        }
+    }
+    if (users_account_needs_body(draft->json, USERS_ACCOUNT_CREATE)) {
+        APR_ARRAY_PUSH(names, const char *) = "labels";
+    }
+    qsort(names->elts, (size_t)names->nelts, sizeof(const char *), compare_names);
+    return apr_array_pstrcat(pool, names, ' ');
+}
+
 void users_draft_judge(request_rec *r, const users_admission *admission, users_draft *draft)
 {
     users_account_purpose purpose =
@@ -60,6 +90,11 @@ void users_draft_judge(request_rec *r, const users_admission *admission, users_d
     if (admission->idempotency_key ||
         (users_account_needs_body(draft->json, purpose) && !is_faulty(draft, "merge_labels"))) {
         draft->wanted.body = draft->text;
+    }
+    if (draft->wanted.store) {
+        draft->wanted.note =
+            users_note_write(r, &admission->principal,
+                             purpose == USERS_ACCOUNT_CREATE ? names_of(draft, r->pool) : NULL);
     }
 }
 

@@ -123,6 +123,13 @@ const command_rec users_directives[] = {
     SERVER_DIRECTIVE("UsersDuplicates", users_set_choice,
                      "What the same provider pair does again: create (default) or conflict",
                      MEMBER(duplicates), .choices = duplicates),
+    SERVER_DIRECTIVE("UsersAudit", users_set_choice,
+                     "Write with each registration and change who made it: on or off (default)",
+                     MEMBER(audit), .choices = flags),
+    SERVER_DIRECTIVE("UsersEvents", users_set_choice,
+                     "Write with each registration and change an event for usersctl event deliver: "
+                     "on or off (default)",
+                     MEMBER(events), .choices = flags),
     SERVER_DIRECTIVE("UsersIssuer", users_set_issuer,
                      "The URL that clients know the server by (default: none, as they ask)",
                      MEMBER(issuer)),

@@ -99,6 +99,8 @@ typedef enum {
     setting(const char *, default_currency, "USD") \
     setting(const char *, default_locale, "en") \
     setting(users_duplicates, duplicates, USERS_DUPLICATES_CREATE) \
+    setting(users_flag, audit, USERS_FLAG_OFF) \
+    setting(users_flag, events, USERS_FLAG_OFF) \
     setting(const char *, issuer, NULL) \
     setting(apr_interval_time_t, token_lifetime, apr_time_from_sec(2 * 60 * 60)) \
     setting(int, token_rate, 100) \

@@ -17,9 +17,20 @@ static const users_statement find_account = {
     " from users_api.account where user_id = $1",
     1, .reads = true};
 
-/* Parameters of update_account; the first ones are elements of update_accounts' lists. */
+/*
+ * A kind of change: how it is made alone, and together with others; each without a note, and with
+ * one, which is the last parameter. What only a statement of its own has comes first of all.
+ */
+typedef struct {
+    users_statement alone[2];
+    users_changes_kind together[2];
+    int own; /* parameters that only a statement of its own has */
+} change_kind;
+
 enum {
-    UPDATE_USER,
+    UPDATE_STORE,
+    UPDATE_OWN,
+    UPDATE_USER = UPDATE_OWN,
     UPDATE_FIELDS,
     UPDATE_REQUEST,
     UPDATE_IF_MATCH, /* tags, with a blank between them */
@@ -27,33 +38,48 @@ enum {
     UPDATE_TOKEN,
     UPDATE_CREDENTIAL,
     UPDATE_CLIENT,
-    UPDATE_LISTS,
-    UPDATE_STORE = UPDATE_LISTS,
+    UPDATE_NOTE,
     UPDATE_PARAMETERS
 };
-static const users_statement update_account = {
-    USERS_UPDATE_ACCOUNT, "update_account",
-    "select outcome, faults::text, document from users_api.update_account($1, $2, $3,"
-    " string_to_array($4, ' '), $9, $5, $6, $7, $8)",
-    UPDATE_PARAMETERS, .reads = false};
-static const users_changes_kind update_accounts = {
-    {USERS_UPDATE_ACCOUNTS, "update_accounts",
-     "select number::bigint, document from users_api.update_accounts($1::text[]::bigint[],"
-     " $2::text[]::jsonb[], $3::text[]::jsonb[], $4::text[], $5::uuid[], $6::bytea[], $7::text[],"
-     " $8::text[])",
-     UPDATE_LISTS, .optional = true},
-    {[UPDATE_USER] = USERS_TYPE_TEXT,
-     [UPDATE_FIELDS] = USERS_TYPE_TEXT,
-     [UPDATE_REQUEST] = USERS_TYPE_TEXT,
-     [UPDATE_IF_MATCH] = USERS_TYPE_TEXT,
-     [UPDATE_NONCE] = USERS_TYPE_UUID,
-     [UPDATE_TOKEN] = USERS_TYPE_BYTEA,
-     [UPDATE_CREDENTIAL] = USERS_TYPE_TEXT,
-     [UPDATE_CLIENT] = USERS_TYPE_TEXT}};
 
-/* The same of register_account. */
+#define UPDATE_ONE                                                                                 \
+    "select outcome, faults::text, document from users_api.update_account($2, $3, $4,"             \
+    " string_to_array($5, ' '), $1, $6, $7, $8, $9"
+#define UPDATE_ALL                                                                                 \
+    "select number::bigint, document from users_api.update_accounts($1::text[]::bigint[],"         \
+    " $2::text[]::jsonb[], $3::text[]::jsonb[], $4::text[], $5::uuid[], $6::bytea[], $7::text[],"  \
+    " $8::text[]"
+/* Of the lists. */
+static const users_element_type update_types[] = {
+    [UPDATE_USER - UPDATE_OWN] = USERS_TYPE_TEXT,
+    [UPDATE_FIELDS - UPDATE_OWN] = USERS_TYPE_TEXT,
+    [UPDATE_REQUEST - UPDATE_OWN] = USERS_TYPE_TEXT,
+    [UPDATE_IF_MATCH - UPDATE_OWN] = USERS_TYPE_TEXT,
+    [UPDATE_NONCE - UPDATE_OWN] = USERS_TYPE_UUID,
+    [UPDATE_TOKEN - UPDATE_OWN] = USERS_TYPE_BYTEA,
+    [UPDATE_CREDENTIAL - UPDATE_OWN] = USERS_TYPE_TEXT,
+    [UPDATE_CLIENT - UPDATE_OWN] = USERS_TYPE_TEXT,
+    [UPDATE_NOTE - UPDATE_OWN] = USERS_TYPE_TEXT,
+};
+static const change_kind update = {
+    {{USERS_UPDATE_ACCOUNT, "update_account", UPDATE_ONE ")", UPDATE_NOTE, .reads = false},
+     {USERS_UPDATE_ACCOUNT_WITH_NOTE, "update_account_with_note", UPDATE_ONE ", $10)",
+      UPDATE_PARAMETERS, .with_note = true}},
+    {{{USERS_UPDATE_ACCOUNTS, "update_accounts", UPDATE_ALL ")", UPDATE_NOTE - UPDATE_OWN,
+       .optional = true},
+      update_types},
+     {{USERS_UPDATE_ACCOUNTS_WITH_NOTE, "update_accounts_with_note",
+       UPDATE_ALL ", $9::text[]::jsonb[])", UPDATE_PARAMETERS - UPDATE_OWN, .optional = true,
+       .with_note = true},
+      update_types}},
+    UPDATE_OWN};
+
 enum {
-    REGISTER_APPLICATION,
+    REGISTER_CONFLICT,
+    REGISTER_KEY,
+    REGISTER_STORE,
+    REGISTER_OWN,
+    REGISTER_APPLICATION = REGISTER_OWN,
     REGISTER_FIELDS,
     REGISTER_REQUEST,
     REGISTER_CURRENCY,
@@ -63,33 +89,43 @@ enum {
     REGISTER_DIGEST,
     REGISTER_TOKEN,
     REGISTER_CLIENT,
-    REGISTER_LISTS,
-    REGISTER_CONFLICT = REGISTER_LISTS,
-    REGISTER_KEY,
-    REGISTER_STORE,
+    REGISTER_NOTE,
     REGISTER_PARAMETERS
 };
-static const users_statement register_account = {
-    USERS_REGISTER_ACCOUNT, "register_account",
-    "select outcome, faults::text, account, labels::text"
-    " from users_api.register_account($1, $2, $3, $4, $5, $6, $11, $7, $8, $12, $13, $9, $10)",
-    REGISTER_PARAMETERS, .reads = false};
-static const users_changes_kind register_accounts = {
-    {USERS_REGISTER_ACCOUNTS, "register_accounts",
-     "select number::bigint, account, labels::text from users_api.register_accounts("
-     "$1::text[]::bigint[], $2::text[]::jsonb[], $3::text[]::jsonb[], $4::text[], $5::text[],"
-     " $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::text[])",
-     REGISTER_LISTS, .optional = true},
-    {[REGISTER_APPLICATION] = USERS_TYPE_TEXT,
-     [REGISTER_FIELDS] = USERS_TYPE_TEXT,
-     [REGISTER_REQUEST] = USERS_TYPE_TEXT,
-     [REGISTER_CURRENCY] = USERS_TYPE_TEXT,
-     [REGISTER_LOCALE] = USERS_TYPE_TEXT,
-     [REGISTER_HOST] = USERS_TYPE_TEXT,
-     [REGISTER_NAME] = USERS_TYPE_TEXT,
-     [REGISTER_DIGEST] = USERS_TYPE_BYTEA,
-     [REGISTER_TOKEN] = USERS_TYPE_BYTEA,
-     [REGISTER_CLIENT] = USERS_TYPE_TEXT}};
+
+#define REGISTER_ONE                                                                               \
+    "select outcome, faults::text, account, labels::text from users_api.register_account($4, $5,"  \
+    " $6, $7, $8, $9, $1, $10, $11, $2, $3, $12, $13"
+#define REGISTER_ALL                                                                               \
+    "select number::bigint, account, labels::text from users_api.register_accounts("               \
+    "$1::text[]::bigint[], $2::text[]::jsonb[], $3::text[]::jsonb[], $4::text[], $5::text[],"      \
+    " $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::text[]"
+/* Of the lists. */
+static const users_element_type register_types[] = {
+    [REGISTER_APPLICATION - REGISTER_OWN] = USERS_TYPE_TEXT,
+    [REGISTER_FIELDS - REGISTER_OWN] = USERS_TYPE_TEXT,
+    [REGISTER_REQUEST - REGISTER_OWN] = USERS_TYPE_TEXT,
+    [REGISTER_CURRENCY - REGISTER_OWN] = USERS_TYPE_TEXT,
+    [REGISTER_LOCALE - REGISTER_OWN] = USERS_TYPE_TEXT,
+    [REGISTER_HOST - REGISTER_OWN] = USERS_TYPE_TEXT,
+    [REGISTER_NAME - REGISTER_OWN] = USERS_TYPE_TEXT,
+    [REGISTER_DIGEST - REGISTER_OWN] = USERS_TYPE_BYTEA,
+    [REGISTER_TOKEN - REGISTER_OWN] = USERS_TYPE_BYTEA,
+    [REGISTER_CLIENT - REGISTER_OWN] = USERS_TYPE_TEXT,
+    [REGISTER_NOTE - REGISTER_OWN] = USERS_TYPE_TEXT,
+};
+static const change_kind registering = {
+    {{USERS_REGISTER_ACCOUNT, "register_account", REGISTER_ONE ")", REGISTER_NOTE, .reads = false},
+     {USERS_REGISTER_ACCOUNT_WITH_NOTE, "register_account_with_note", REGISTER_ONE ", $14)",
+      REGISTER_PARAMETERS, .with_note = true}},
+    {{{USERS_REGISTER_ACCOUNTS, "register_accounts", REGISTER_ALL ")", REGISTER_NOTE - REGISTER_OWN,
+       .optional = true},
+      register_types},
+     {{USERS_REGISTER_ACCOUNTS_WITH_NOTE, "register_accounts_with_note",
+       REGISTER_ALL ", $11::text[]::jsonb[])", REGISTER_PARAMETERS - REGISTER_OWN, .optional = true,
+       .with_note = true},
+      register_types}},
+    REGISTER_OWN};
 
 #define NONCE_LENGTH 16 /* octets: a UUID */
 
@@ -151,21 +187,28 @@ static bool make_nonce(unsigned char nonce[NONCE_LENGTH])
 
 void users_accounts_share(apr_pool_t *pool, users_db *db, int lanes)
 {
-    if (lanes > 0) {
-        db->updates = users_changes_create(pool, db, &update_accounts, lanes);
-        db->registrations = users_changes_create(pool, db, &register_accounts, lanes);
+    for (int note = 0; lanes > 0 && note < 2; note++) {
+        db->updates[note] = users_changes_create(pool, db, &update.together[note], lanes);
+        db->registrations[note] =
+            users_changes_create(pool, db, &registering.together[note], lanes);
     }
 }
 
 /* A change, and what came of it. */
 typedef struct {
-    const users_statement *statement; /* which makes it alone */
+    const change_kind *kind;
+    bool with_note;
     const users_parameter *parameters;
     apr_int64_t account; /* which it changes; 0: it makes one */
     users_made made;     /* with others; no rows: alone, then there is a result */
     PGresult *result;    /* (outcome, faults, document, ...) */
     bool settled;        /* what came of it was not heard at once */
 } one_change;
+
+static const users_statement *alone(const one_change *one)
+{
+    return &one->kind->alone[one->with_note];
+}
 
 /* In a statement of its own, which waits for whoever has locked what it wants. */
 static users_db_status make_alone(users_db_call *call, one_change *one)
@@ -180,22 +223,23 @@ static users_db_status make_alone(users_db_call *call, one_change *one)
         return USERS_DB_BUSY;
     }
     users_limits_spend(call, &limits);
-    status = users_run_change(call, one->statement, one->parameters, &one->result, &one->settled);
+    status = users_run_change(call, alone(one), one->parameters, &one->result, &one->settled);
     users_turn_end(call->db->turns, &turn);
     return status;
 }
 
 /* together: NULL where only a statement of its own can do or say all that may be needed. */
-static users_db_status make(users_db_call *call, users_changes *together, one_change *one)
+static users_db_status make(users_db_call *call, users_changes *const *together, one_change *one)
 {
-    users_db_status status = users_changes_make(call, together, one->parameters, &one->made);
+    users_db_status status = users_changes_make(call, together ? together[one->with_note] : NULL,
+                                                one->parameters + one->kind->own, &one->made);
 
     if (one->made.rows) {
         return status;
     }
     if (status == USERS_DB_LOST || status == USERS_DB_TIMEOUT) {
         one->settled = true;
-        return users_run_settle(call, one->statement, one->parameters, &one->result);
+        return users_run_settle(call, alone(one), one->parameters, &one->result);
     }
     return status == USERS_DB_OK ? make_alone(call, one) : status;
 }
@@ -205,10 +249,10 @@ static users_db_status decode(users_db_call *call, const one_change *one, bool s
                               users_change *change)
 {
     const users_made *made = &one->made;
+    const users_statement *statement = &one->kind->alone[false]; /* a note changes no answer */
 
-    return made->rows
-               ? users_answer_take(call, one->statement, made->rows->result, made->row, change)
-               : users_answer_read(call, one->statement, stores, one->result, change);
+    return made->rows ? users_answer_take(call, statement, made->rows->result, made->row, change)
+                      : users_answer_read(call, statement, stores, one->result, change);
 }
 
 users_outcome users_db_update_account(users_db_call *call, const users_principal *owner,
@@ -228,12 +272,15 @@ users_outcome users_db_update_account(users_db_call *call, const users_principal
         [UPDATE_CREDENTIAL] = {proof->credential, 0},
         [UPDATE_CLIENT] = {proof->client, 0},
         [UPDATE_STORE] = {wanted->store ? "t" : "f", 0},
+        [UPDATE_NOTE] = {wanted->note, 0},
     };
     /* an address that is taken would have all of a statement refused; the rest says nothing new */
     bool shares = wanted->store && (json_object_size(wanted->fields) || wanted->body) &&
                   !json_object_get(wanted->fields, "email");
-    one_change one = {
-        .statement = &update_account, .parameters = parameters, .account = owner->user};
+    one_change one = {.kind = &update,
+                      .with_note = wanted->note != NULL,
+                      .parameters = parameters,
+                      .account = owner->user};
     users_db_status status;
 
     if (!call->db || !fields || !make_nonce(nonce)) {
@@ -276,11 +323,13 @@ users_outcome users_db_register_account(users_db_call *call, const users_registr
         [REGISTER_CONFLICT] = {registration->refuses_duplicates ? "t" : "f", 0},
         [REGISTER_KEY] = {registration->idempotency_key, 0},
         [REGISTER_STORE] = {wanted->store ? "t" : "f", 0},
+        [REGISTER_NOTE] = {wanted->note, 0},
     };
     bool shares = wanted->store && !registration->idempotency_key &&
                   !registration->refuses_duplicates &&
                   !json_object_get(wanted->fields, "external_id");
-    one_change one = {.statement = &register_account, .parameters = parameters};
+    one_change one = {
+        .kind = &registering, .with_note = wanted->note != NULL, .parameters = parameters};
     users_db_status status;
 
     if (!call->db || !fields) {

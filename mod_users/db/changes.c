@@ -16,8 +16,8 @@ struct users_changes {
 };
 
 typedef struct {
-    const users_parameter *parameters; /* of this change */
-    apr_pool_t *pool;                  /* for what the statement needs, should it lead one */
+    const users_parameter *elements; /* of the lists: this change's */
+    apr_pool_t *pool;                /* for what the statement needs, should it lead one */
 } change_question;
 
 typedef struct {
@@ -40,7 +40,7 @@ static users_db_status run(users_changes *changes, users_waiter **waiters, int c
 
     for (int list = 0; list < kind->statement.parameters; list++) {
         for (int i = 0; i < count; i++) {
-            elements[i] = question_of(waiters[i])->parameters[list];
+            elements[i] = question_of(waiters[i])->elements[list];
         }
         lists[list] =
             users_rows_list(question_of(waiters[0])->pool, kind->types[list], elements, count);
@@ -123,10 +123,10 @@ users_changes *users_changes_create(apr_pool_t *pool, users_db *db, const users_
 }
 
 users_db_status users_changes_make(users_db_call *call, users_changes *changes,
-                                   const users_parameter *parameters, users_made *made)
+                                   const users_parameter *elements, users_made *made)
 {
     users_limits limits = users_limits_of(call, call->db);
-    change_question question = {parameters, call->pool};
+    change_question question = {elements, call->pool};
     change_answer answer = {.status = USERS_DB_BUSY};
     users_waiter waiter = {
         .question = &question, .answer = &answer, .deadline = limits.connection, .end = limits.end};

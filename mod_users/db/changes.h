@@ -5,12 +5,12 @@
 #include "db/rows.h"
 #include "db/run.h"
 
-#define USERS_LISTS_MAX 10
+#define USERS_LISTS_MAX 11
 
 /* A function of the contract that makes many changes, each of which another one makes alone. */
 typedef struct {
-    users_statement statement;                 /* returns (number of the change, document, ...) */
-    users_element_type types[USERS_LISTS_MAX]; /* of its parameters, which are lists */
+    users_statement statement;       /* returns (number of the change, document, ...) */
+    const users_element_type *types; /* of its parameters, which are lists */
 } users_changes_kind;
 
 /*
@@ -27,13 +27,12 @@ typedef struct {
 } users_made;
 
 /*
- * Make a change, of whose parameters the first ones are elements of the lists, together with those
- * that wait. changes: NULL makes none. On USERS_DB_OK it was made, or nothing was stored of it
- * (made->rows is NULL): then it has to go alone, which says why. On USERS_DB_LOST and
- * USERS_DB_TIMEOUT nobody knows; on any other status nothing was done. What is made lives as long
- * as the call.
+ * Make a change, which has an element for each of the lists, together with those that wait.
+ * changes: NULL makes none. On USERS_DB_OK it was made, or nothing was stored of it (made->rows is
+ * NULL): then it has to go alone, which says why. On USERS_DB_LOST and USERS_DB_TIMEOUT nobody
+ * knows; on any other status nothing was done. What is made lives as long as the call.
  */
 users_db_status users_changes_make(users_db_call *call, users_changes *changes,
-                                   const users_parameter *parameters, users_made *made);
+                                   const users_parameter *elements, users_made *made);
 
 #endif

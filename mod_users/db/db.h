@@ -275,6 +275,7 @@ typedef struct {
     const json_t *fields; /* users_account_read()'s */
     const char *body;     /* the request as received, for labels and the idempotency key; or NULL */
     bool store;           /* false: judge only */
+    const char *note;     /* what is to be written of it (sql/contract.sql), JSON; NULL: nothing */
 } users_submission;
 
 /* if_match: tags (const char *) of which the present one must be one; NULL: no condition. */

@@ -15,10 +15,11 @@ struct users_db {
     users_log log;    /* of the server, not of a request */
     const char *name; /* in the log */
     users_pool *pool;
-    users_batcher *tokens;        /* look-ups that share a query; NULL: each has its own */
-    users_changes *updates;       /* changes that share a commit; NULL: each has its own */
-    users_changes *registrations; /* the same */
-    users_turns *turns;           /* of changes that go alone */
+    users_batcher *tokens;     /* look-ups that share a query; NULL: each has its own */
+    users_changes *updates[2]; /* changes that share a commit, without a note and with one; NULL:
+                                  each has its own */
+    users_changes *registrations[2]; /* the same */
+    users_turns *turns;              /* of changes that go alone */
     const users_db_settings *settings;
     users_replica *replica; /* NULL: there is none */
     users_db *primary;      /* of which this is the replica; NULL: it is none */

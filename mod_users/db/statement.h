@@ -20,9 +20,13 @@ typedef enum {
     USERS_FIND_ACCOUNT,
     USERS_INTROSPECT_TOKEN,
     USERS_UPDATE_ACCOUNT,
+    USERS_UPDATE_ACCOUNT_WITH_NOTE,
     USERS_UPDATE_ACCOUNTS,
+    USERS_UPDATE_ACCOUNTS_WITH_NOTE,
     USERS_REGISTER_ACCOUNT,
+    USERS_REGISTER_ACCOUNT_WITH_NOTE,
     USERS_REGISTER_ACCOUNTS,
+    USERS_REGISTER_ACCOUNTS_WITH_NOTE,
     USERS_ISSUE_TOKEN,
     USERS_REVOKE_TOKEN,
     USERS_LOG_FLUSHED,
@@ -34,7 +38,7 @@ typedef enum {
 
 _Static_assert(USERS_STATEMENTS <= 32, "an unsigned has no bit for every statement");
 
-#define USERS_PARAMETERS_MAX 13
+#define USERS_PARAMETERS_MAX 14
 
 /* Prepared on a connection when it first runs there, where db_prepare says so. */
 typedef struct {
@@ -44,6 +48,7 @@ typedef struct {
     int parameters; /* USERS_PARAMETERS_MAX at most */
     bool reads;     /* it changes nothing, so that it may run twice */
     bool optional;  /* a contract of one's own may lack the function */
+    bool with_note; /* it is for UsersAudit and UsersEvents */
 } users_statement;
 
 /* A parameter: text where length is 0 (value then ends in NUL), else that many octets. */

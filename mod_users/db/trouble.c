@@ -88,9 +88,11 @@ void users_trouble_refused(const users_witness *witness, const users_statement *
     switch (trouble) {
     case USERS_TROUBLE_UNPREPARED:
         users_log_at(witness->log, level, 0,
-                     "%s is not prepared for this version of mod_users, and refused %s: %s %s: run "
-                     "\"usersctl database status\"",
-                     witness->name, statement->name, state, message);
+                     "%s is not prepared for this version of mod_users, and refused %s: %s %s: %s",
+                     witness->name, statement->name, state, message,
+                     statement->with_note
+                         ? "UsersAudit and UsersEvents need \"usersctl database upgrade\""
+                         : "run \"usersctl database status\"");
         break;
     case USERS_TROUBLE_FORBIDDEN:
         users_log_at(witness->log, level, 0,

@@ -57,10 +57,15 @@ int users_trace_begin(request_rec *r)
     return OK;
 }
 
+const char *users_trace_of(const request_rec *r)
+{
+    return apr_table_get(r->subprocess_env, VARIABLE);
+}
+
 void users_log_request_write(const char *file, int line, int module, int level, apr_status_t status,
                              const request_rec *r, const char *format, ...)
 {
-    const char *trace = apr_table_get(r->subprocess_env, VARIABLE);
+    const char *trace = users_trace_of(r);
     char text[LINE_LENGTH];
     va_list arguments;
 

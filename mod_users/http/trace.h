@@ -25,6 +25,9 @@ int users_trace_begin(request_rec *r);
         }                                                                                          \
     } while (0)
 
+/* The id of the trace; NULL: there is none. */
+const char *users_trace_of(const request_rec *r);
+
 void users_log_request_write(const char *file, int line, int module, int level, apr_status_t status,
                              const request_rec *r, const char *format, ...)
     __attribute__((format(printf, 7, 8)));

@@ -92,6 +92,8 @@ subtest 'values' => sub {
             [[qw(1 65536 16777216)], [qw(0 -1 16777217 64k)], 'a number from 1 to 16777216'],
         UsersTraceParent => [[qw(off propagate generate Off)], [qw(on yes 00)], 'off or propagate or generate'],
         UsersChallenge  => [[qw(both bearer BEARER)], [qw(basic none)], 'both or bearer'],
+        UsersAudit      => [[qw(on off On)], [qw(yes 1 verbose)], 'on or off'],
+        UsersEvents     => [[qw(on off OFF)], [qw(no 0)], 'on or off'],
         UsersDuplicates => [[qw(create conflict Conflict)], ['refuse'], 'create or conflict'],
         UsersRealm      => [
             ['users', 'The users of example.com'],

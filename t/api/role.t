@@ -66,11 +66,15 @@ my @functions = (
     'users_api.issue_token(bigint,bigint,bytea,text[],timestamp with time zone,text)',
     'users_api.register_account(bigint,jsonb,jsonb,text,text,text,boolean,text,bytea,text,boolean)',
     'users_api.register_account(bigint,jsonb,jsonb,text,text,text,boolean,text,bytea,text,boolean,bytea,text)',
+    'users_api.register_account(bigint,jsonb,jsonb,text,text,text,boolean,text,bytea,text,boolean,bytea,text,jsonb)',
     'users_api.register_accounts(bigint[],jsonb[],jsonb[],text[],text[],text[],text[],bytea[],bytea[],text[])',
+    'users_api.register_accounts(bigint[],jsonb[],jsonb[],text[],text[],text[],text[],bytea[],bytea[],text[],jsonb[])',
     'users_api.revoke_token(bigint,bytea)',
     'users_api.update_account(bigint,jsonb,jsonb,text[],boolean,uuid)',
     'users_api.update_account(bigint,jsonb,jsonb,text[],boolean,uuid,bytea,text,text)',
+    'users_api.update_account(bigint,jsonb,jsonb,text[],boolean,uuid,bytea,text,text,jsonb)',
     'users_api.update_accounts(bigint[],jsonb[],jsonb[],text[],uuid[],bytea[],text[],text[])',
+    'users_api.update_accounts(bigint[],jsonb[],jsonb[],text[],uuid[],bytea[],text[],text[],jsonb[])',
 );
 
 subtest 'what it may do is this' => sub {
