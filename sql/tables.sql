@@ -327,7 +327,7 @@ create table users.event (
   dead_at timestamptz,
   failure text
 );
-create index event_due_at on users.event (due_at) where dead_at is null;
+create index event_due_at on users.event (due_at, id) where dead_at is null;
 create index event_user_id on users.event (user_id, id) where dead_at is null;
 comment on table users.event is
   'Events that usersctl event deliver has not delivered yet, or has given up. What was delivered is deleted.';
