@@ -464,6 +464,7 @@ declare
     when 'credential' then 'revoked_at < $3'
     when 'idempotency' then $condition$created_at <= now() - interval '24 hours'$condition$
     when 'change' then $condition$created_at <= now() - interval '1 hour'$condition$
+    when 'audit' then 'at < $3'
   end;
 begin
   if v_dead is null then
@@ -479,7 +480,7 @@ end
 $$;
 comment on function users_admin.purge is
   'Delete what is dead of a table, among about p_rows from p_page of it on; 0 is the first. p_table: token (expired, revoked, '
-  'or of a removed application) or credential (revoked), both for longer than p_older_than; idempotency (older than 24 '
+  'or of a removed application) or credential (revoked), both for longer than p_older_than; audit (written before that); idempotency (older than 24 '
   'hours) or change (older than an hour), whose rows then mean nothing. next_page: where to go on, null at the end. A row '
   'that someone has locked is left to the next time.';
 
@@ -498,6 +499,62 @@ as $$
   select next_page, purged from users_admin.purge('idempotency', p_page, p_rows, null)
 $$;
 comment on function users_admin.purge_idempotency is 'The same for usersctl 0.1.0.';
+
+-- The audit
+
+create or replace function users_admin.next_audit(p_after bigint, p_newest boolean, p_rows integer)
+returns table (last_id bigint)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_custom_plan
+as $$
+begin
+  if p_newest then
+    last_id := (select min(id) from (
+      select id from users.audit where p_after is null or id < p_after order by id desc limit p_rows) as ahead);
+  else
+    last_id := (select max(id) from (
+      select id from users.audit where p_after is null or id > p_after order by id limit p_rows) as ahead);
+  end if;
+  return next;
+end
+$$;
+comment on function users_admin.next_audit is 'The same of users.audit as users_admin.next_users of accounts.';
+
+create or replace function users_admin.list_audit(
+  p_filters jsonb, p_after bigint, p_last bigint, p_newest boolean, p_limit integer)
+returns table (id bigint, at timestamptz, action text, user_id bigint, caller_id bigint, client_id text, kind text,
+  address text, trace text, fields text)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_custom_plan -- which knows what is null
+as $$
+declare
+  v_first constant bigint := case when p_newest then p_last else coalesce(p_after + 1, 0) end;
+  v_end constant bigint := case when p_newest then coalesce(p_after - 1, 9223372036854775807) else p_last end;
+  v_user_id constant bigint := case when p_filters ->> 'user' ~ '^[0-9]{1,18}$' then (p_filters ->> 'user')::bigint
+    else users_admin.user_id(p_filters ->> 'user') end; -- an id may be that of an account that is gone
+  v_application constant bigint := users_admin.application_id(p_filters ->> 'application');
+  v_action constant text := p_filters ->> 'action';
+  v_since constant timestamptz := (p_filters ->> 'since')::timestamp at time zone 'UTC';
+  v_until constant timestamptz := ((p_filters ->> 'until')::date + 1)::timestamp at time zone 'UTC';
+begin
+  return query
+    select audit.id, date_trunc('milliseconds', audit.at), audit.action, audit.user_id, audit.caller_id,
+      application.client_id, audit.kind, host(audit.address), audit.trace, array_to_string(audit.fields, ' ')
+    from users.audit
+    left join users.application on application.id = audit.application_id
+    where audit.id between v_first and v_end
+      and (v_user_id is null or audit.user_id = v_user_id)
+      and (v_application is null or audit.application_id = v_application)
+      and (v_action is null or audit.action = v_action)
+      and (v_since is null or audit.at >= v_since)
+      and (v_until is null or audit.at < v_until)
+    order by case when p_newest then -audit.id else audit.id end
+    limit p_limit;
+end
+$$;
+comment on function users_admin.list_audit is
+  'Rows of users.audit behind p_after as far as p_last (users_admin.next_audit), in the order of their ids or the other way '
+  'round, to which all filters apply: user, application, action, since and until (days, UTC).';
 
 -- What PostgreSQL's log gets
 

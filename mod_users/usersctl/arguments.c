@@ -105,6 +105,18 @@ static bool is_date(const char *text)
     return true;
 }
 
+static bool is_action(const char *text)
+{
+    static const char *const actions[] = {"user.created", "user.updated", "credential.replaced"};
+
+    for (size_t i = 0; i < sizeof(actions) / sizeof(*actions); i++) {
+        if (strcmp(text, actions[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool is_format(const char *text)
 {
     return strcmp(text, "csv") == 0 || strcmp(text, "ndjson") == 0;
@@ -152,6 +164,8 @@ bool users_argument_is_hash(const char *text)
 #define SCOPES_WANTED    "words of printable ASCII with spaces between them"
 #define DURATION_WANTED  "a number and one of s, m, h, d, w, y, such as 30d, and at most 100y"
 #define NAME_WANTED      "1 to 255 octets on one line, not blank"
+#define DATE_WANTED      "a date such as 2026-01-31"
+#define ACTIONS          "user.created, user.updated, credential.replaced"
 #define COUNT_WANTED     "a number from 1 to 1000000"
 
 const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
@@ -215,6 +229,13 @@ const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
                               .initial = "1d",
                               .accepts = is_duration,
                               .wanted = DURATION_WANTED},
+    [USERS_ARG_AUDIT_OLDER_THAN] = {.option = "audit-older-than",
+                                    .operand = "DURATION",
+                                    .help = "spare what was written to the audit later than that "
+                                            "ago",
+                                    .initial = "1y",
+                                    .accepts = is_duration,
+                                    .wanted = DURATION_WANTED},
     [USERS_ARG_BATCH] = {.option = "batch",
                          .operand = "ROWS",
                          .help = "about how many rows one transaction looks at",
@@ -255,14 +276,30 @@ const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
                                  .operand = "DATE",
                                  .help = "made on that day (UTC) or later",
                                  .accepts = is_date,
-                                 .wanted = "a date such as 2026-01-31"},
+                                 .wanted = DATE_WANTED},
+    [USERS_ARG_ACTION] = {.option = "action",
+                          .operand = "ACTION",
+                          .help = "what was done",
+                          .words = ACTIONS,
+                          .accepts = is_action,
+                          .wanted = "one of " ACTIONS},
+    [USERS_ARG_SINCE] = {.option = "since",
+                         .operand = "DATE",
+                         .help = "on that day (UTC) or later",
+                         .accepts = is_date,
+                         .wanted = DATE_WANTED},
+    [USERS_ARG_UNTIL] = {.option = "until",
+                         .operand = "DATE",
+                         .help = "on that day (UTC) or before",
+                         .accepts = is_date,
+                         .wanted = DATE_WANTED},
     [USERS_ARG_SUSPENDED] = {.option = "suspended", .help = "only accounts that are suspended"},
     [USERS_ARG_NEWEST] = {.option = "newest", .help = "begin with the last"},
     [USERS_ARG_AFTER] = {.option = "after",
                          .operand = "ID",
-                         .help = "go on behind this account",
+                         .help = "go on behind the row with this id",
                          .accepts = is_id,
-                         .wanted = "the id of an account"},
+                         .wanted = "an id"},
     [USERS_ARG_YES] = {.option = "yes", .help = "do it, and do not only say what it would be"},
     [USERS_ARG_FORMAT] = {.option = "format",
                           .operand = "FORMAT",

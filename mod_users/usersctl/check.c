@@ -179,8 +179,11 @@ static void find_demand(const checkup *c, const target *t, users_examination *e)
     }
 }
 
-/* The codes that all servers with this database give to new accounts, with commas between them. */
-static void find_codes(const checkup *c, const target *t, users_examination *e)
+/*
+ * What all servers with this database want of it: the codes that they give to new accounts, with
+ * commas between them, and whether changes bring notes.
+ */
+static void find_wants(const checkup *c, const target *t, users_examination *e)
 {
     apr_pool_t *pool = c->findings->pool;
 
@@ -189,6 +192,9 @@ static void find_codes(const checkup *c, const target *t, users_examination *e)
             &APR_ARRAY_IDX(c->settings.servers, i, users_effective_server);
         const char *codes[] = {s->country, s->currency, s->locale};
 
+        if (s->notes && strcmp(s->conninfo, t->conninfo) == 0) {
+            e->parameters[USERS_QUERY_NOTES] = "on";
+        }
         for (int k = 0; strcmp(s->conninfo, t->conninfo) == 0 && k < 3; k++) {
             const char **list = &e->parameters[USERS_QUERY_COUNTRY + k];
 
@@ -219,7 +225,7 @@ static PGconn *examine_target(checkup *c, const target *t, PGconn *primary)
     examine_transport(c, t, e.pg);
     if (t->server) {
         find_demand(c, t, &e);
-        find_codes(c, t, &e);
+        find_wants(c, t, &e);
     }
     users_examine(&e);
     if (t->is_replica && primary) {

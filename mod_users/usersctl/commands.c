@@ -3,6 +3,7 @@
 #include "core/credential.h"
 #include "usersctl/accounts.h"
 #include "usersctl/actions.h"
+#include "usersctl/audit.h"
 #include "usersctl/check.h"
 #include "usersctl/migrate.h"
 #include "usersctl/purge.h"
@@ -275,9 +276,19 @@ const users_command users_commands[] = {
      .optional = USERS_BIT(USERS_ARG_FORMAT),
      .summary = "the same of many accounts, from CSV or NDJSON on standard input",
      .run = users_usage_import},
+    {.noun = "audit",
+     .verb = "list",
+     .optional = USERS_BIT(USERS_ARG_USER) | USERS_BIT(USERS_ARG_APPLICATION) |
+                 USERS_BIT(USERS_ARG_ACTION) | USERS_BIT(USERS_ARG_SINCE) |
+                 USERS_BIT(USERS_ARG_UNTIL) | USERS_BIT(USERS_ARG_NEWEST) |
+                 USERS_BIT(USERS_ARG_AFTER) | USERS_BIT(USERS_ARG_LIMIT),
+     .summary = "show who registered or changed accounts through the API, if UsersAudit is on",
+     .run = users_audit_list},
     {.noun = "purge",
-     .optional = USERS_BIT(USERS_ARG_OLDER_THAN) | USERS_BIT(USERS_ARG_BATCH),
-     .summary = "delete dead tokens, and records of requests that nobody repeats any more",
+     .optional = USERS_BIT(USERS_ARG_OLDER_THAN) | USERS_BIT(USERS_ARG_AUDIT_OLDER_THAN) |
+                 USERS_BIT(USERS_ARG_BATCH),
+     .summary = "delete dead tokens, records of requests that nobody repeats any more, and an old "
+                "audit",
      .run = users_purge},
     {.noun = "database",
      .verb = "install",

@@ -172,6 +172,8 @@ static bool set(reader *r, const char *name, const char *value)
         server->currency = value;
     } else if (strcmp(name, "UsersDefaultLocale") == 0) {
         server->locale = value;
+    } else if (strcmp(name, "UsersAudit") == 0 || strcmp(name, "UsersEvents") == 0) {
+        server->notes = server->notes || strcmp(value, "on") == 0;
     } else if (strcmp(name, "ServerName") == 0) {
         server->name = value;
     } else if (strcmp(name, "User") == 0) {

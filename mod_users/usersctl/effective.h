@@ -23,6 +23,7 @@ typedef struct {
     const char *country; /* of a new account */
     const char *currency;
     const char *locale;
+    bool notes; /* UsersAudit or UsersEvents is on */
 } users_effective_server;
 
 typedef struct {

@@ -41,7 +41,7 @@ static void add_failure(users_examination *e, const char *check, const PGresult 
 static PGresult *ask(users_examination *e, const char *check, const char *sql,
                      const char *const *parameters, int count)
 {
-    static const Oid types[USERS_QUERY_PARAMETERS] = {TEXT_OID, TEXT_OID, TEXT_OID,
+    static const Oid types[USERS_QUERY_PARAMETERS] = {TEXT_OID, TEXT_OID, TEXT_OID, TEXT_OID,
                                                       TEXT_OID, TEXT_OID, TEXT_OID};
     PGresult *result = PQexec(e->pg, "begin read only; set local search_path = pg_catalog, pg_temp;"
                                      " set local lock_timeout = '2s';"

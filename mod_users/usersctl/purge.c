@@ -28,10 +28,14 @@ static users_exit purge_table(PGconn *db, const char *table, const char *rows,
     return status;
 }
 
-/* What can be purged: the tables (users_admin.purge), and how they are told. */
-static const char *const tables[] = {"token", "credential", "idempotency", "change"};
-static const char *const names[] = {"tokens", "credentials", "idempotency_keys", "changes"};
+/* What can be purged: the tables (users_admin.purge), how they are told, and by which option. */
+static const char *const tables[] = {"token", "credential", "idempotency", "change", "audit"};
+static const char *const names[] = {"tokens", "credentials", "idempotency_keys", "changes",
+                                    "audit"};
 #define TABLES (sizeof(tables) / sizeof(*tables))
+static const users_argument ages[TABLES] = {USERS_ARG_OLDER_THAN, USERS_ARG_OLDER_THAN,
+                                            USERS_ARG_OLDER_THAN, USERS_ARG_OLDER_THAN,
+                                            USERS_ARG_AUDIT_OLDER_THAN};
 
 /* What is gone is gone, and is told, however it ends. */
 users_exit users_purge(users_invocation *invocation)
@@ -42,8 +46,8 @@ users_exit users_purge(users_invocation *invocation)
     users_exit told;
 
     for (size_t i = 0; i < TABLES && status == USERS_EXIT_DONE; i++) {
-        status = purge_table(invocation->db, tables[i], values[USERS_ARG_BATCH],
-                             values[USERS_ARG_OLDER_THAN], &purged[i]);
+        status = purge_table(invocation->db, tables[i], values[USERS_ARG_BATCH], values[ages[i]],
+                             &purged[i]);
     }
     told = users_action_print(invocation, names, purged, TABLES);
     return status == USERS_EXIT_DONE || users_database_interrupted() ? told : status;

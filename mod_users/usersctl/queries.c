@@ -80,11 +80,15 @@ const users_query users_queries_of_server[] = {
     " ('credential', 'secret_digest'), ('credential', 'secret_hash'), ('account', 'user_id'),"     \
     " ('account', 'suspended'), ('account', 'document'), ('account', 'application_id'),"           \
     " ('account', 'external_id')) as wanted (relation, name)"
+/* The last four are for UsersAudit and UsersEvents. */
 #define FUNCTIONS                                                                                  \
-    "(values ('introspect_token', 1, 'error'), ('issue_token', 6, 'error'),"                       \
+    "(select * from (values ('introspect_token', 1, 'error'), ('issue_token', 6, 'error'),"        \
     " ('register_account', 13, 'error'), ('revoke_token', 2, 'error'),"                            \
     " ('update_account', 9, 'error'), ('register_accounts', 10, 'warning'),"                       \
-    " ('update_accounts', 8, 'warning')) as wanted (name, parameters, level)"
+    " ('update_accounts', 8, 'warning')) as always union all select * from (values"                \
+    " ('register_account', 14, 'error'), ('update_account', 10, 'error'),"                         \
+    " ('register_accounts', 11, 'warning'), ('update_accounts', 9, 'warning')) as with_note"       \
+    " where $7 is not null) as wanted (name, parameters, level)"
 #define VIEWS "('token', 'application', 'credential', 'account')"
 
 /* The indexes that tables.sql makes; those of a contract of one's own are nobody else's business.
@@ -92,7 +96,8 @@ const users_query users_queries_of_server[] = {
 #define INDEXES                                                                                    \
     "(values ('account_email_folded'), ('account_external_id'), ('account_group_name_key'),"       \
     " ('account_group_pkey'), ('account_pkey'), ('application_client_id_key'),"                    \
-    " ('application_pkey'), ('area_pkey'), ('billing_plan_name_key'), ('billing_plan_pkey'),"      \
+    " ('application_pkey'), ('area_pkey'), ('audit_pkey'), ('audit_user_id'), "                    \
+    "('billing_plan_name_key'), ('billing_plan_pkey'),"                                            \
     " ('change_pkey'), ('country_pkey'), ('credential_hashed'), ('credential_pkey'),"              \
     " ('credential_user_id'), ('credential_username_key'), ('currency_pkey'),"                     \
     " ('group_quota_pkey'), ('idempotency_credential_id'), ('idempotency_pkey'),"                  \
@@ -311,7 +316,7 @@ const users_query users_queries_of_contents[] = {
      "))) || string_agg(format(', users.%I %s', relname,"
      " pg_size_pretty(pg_total_relation_size(pg_class.oid))), '' order by relname), null"
      " from pg_class join pg_namespace on pg_namespace.oid = relnamespace"
-     " where nspname = 'users' and relname in ('account', 'token', 'credential', 'change')"
+     " where nspname = 'users' and relname in ('account', 'token', 'credential', 'change', 'audit')"
      " and relkind = 'r'"},
     /* doc/manual/install.md: 1.3 GB a million */
     {"memory", USERS_QUERY_TABLES,

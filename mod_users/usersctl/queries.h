@@ -18,6 +18,7 @@ typedef enum {
     USERS_QUERY_LOCALE,
     USERS_QUERY_DEMAND, /* how many connections httpd may open; null: not known */
     USERS_QUERY_DEMAND_REASON,
+    USERS_QUERY_NOTES, /* null: neither UsersAudit nor UsersEvents is on, as far as is known */
     USERS_QUERY_PARAMETERS
 } users_query_parameter;
 

@@ -26,3 +26,7 @@ comment on column users.audit.address is 'of the client, as httpd tells (mod_rem
 comment on column users.audit.trace is 'the id of the trace (UsersTraceParent); null: none';
 comment on column users.audit.fields is
   'names of what got another value or, of a registration, was given; never the values';
+
+-- They tell of the audit, too: accounts.sql makes them anew, right after the migrations.
+drop function if exists users_admin.remove_user(text, boolean);
+drop function if exists users_admin.export_user(text);

@@ -365,7 +365,7 @@ subtest 'an account is exported' => sub {
     my ($status, $output, $error) = usersctl(qw(user export), $id);
     is $status, 0, 'it is JSON, with --json or without';
     my $all = JSON::PP->new->decode($output);
-    is_deeply [sort keys %$all], [qw(account changes credentials exported_at idempotency_keys provider_accounts tokens)], 'its parts';
+    is_deeply [sort keys %$all], [qw(account audit changes credentials exported_at idempotency_keys provider_accounts tokens)], 'its parts';
     my $account = $all->{account};
     is_deeply [@$account{qw(email city application group billing_plan external_id timezone)}],
         ['Jane@example.com', 'Delft', 'panel', 'default', 'default', '4711', 'Europe/Amsterdam'], 'the account';

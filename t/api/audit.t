@@ -188,4 +188,119 @@ subtest 'never a value' => sub {
     $server->sql('truncate users.audit, users.event');
 };
 
+# Six rows of two accounts, on three days, of an application and of credentials; one has what a terminal would act on.
+sub fill () {
+    return $server->sql(<<~'SQL');
+        truncate users.audit restart identity;
+        insert into users.application (name, client_id, secret_digest) values ('panel', 'panel', sha256('panel')) on conflict do nothing;
+        insert into users.audit (at, action, user_id, caller_id, application_id, kind, address, trace, fields)
+        select day, action, u, case action when 'user.updated' then u end, application.id, case when application.id is null then 'credential'
+          else 'token' end, '2001:db8::1', E'a\033[31m', '{city,zip}'
+        from (values ('2026-01-01 00:00Z'::timestamptz, 'user.created', 1, 'panel'), ('2026-01-01 23:59Z', 'user.updated', 1, 'panel'),
+          ('2026-01-02 00:00Z', 'user.updated', 1, null), ('2026-01-02 12:00Z', 'user.created', 4711, 'panel'),
+          ('2026-01-03 00:00Z', 'credential.replaced', 4711, 'panel'), ('2026-01-03 01:00Z', 'user.updated', 4711, null))
+          as v (day, action, u, client_id)
+        left join users.application using (client_id)
+        order by day;
+        update users.account set email = 'john@example.com' where id = 1
+        SQL
+}
+
+subtest 'usersctl audit list' => sub {
+    fill();
+    for (
+        [[],                                      '1 2 3 4 5 6'],
+        [['--newest'],                            '6 5 4 3 2 1'],
+        [['--user', 'john@example.com'],          '1 2 3'],
+        [['--user', '1'],                         '1 2 3'],
+        [['--user', '4711'],                      '4 5 6'],                # an account that is gone
+        [['--user', '4712'],                      ''],
+        [['--application', 'panel'],              '1 2 4 5'],
+        [['--action', 'user.created'],            '1 4'],
+        [['--action', 'credential.replaced'],     '5'],
+        [['--since', '2026-01-02'],               '3 4 5 6'],
+        [['--until', '2026-01-02'],               '1 2 3 4'],
+        [['--since', '2026-01-02', '--until', '2026-01-02', '--newest'], '4 3'],
+        [['--after', '4'],                        '5 6'],
+        [['--after', '4', '--newest'],            '3 2 1'],
+        [['--user', '1', '--action', 'user.updated', '--application', 'panel'], '2'],
+    ) {
+        my ($options, $ids) = @$_;
+        is join(' ', map { $_->{id} } $usersctl->told(qw(audit list), @$options)->@*), $ids, "@$options";
+    }
+    my ($status, $output, $error) = $usersctl->run(qw(audit list --limit 2 --after 1));
+    is $error, "usersctl: there are more: --after 3 goes on\n", 'where it goes on';
+    like $output, qr/\Aid +at +action +user_id +caller_id +client_id +kind +address +trace +fields\n2 .*\n3 .*\n\z/, '... behind a table';
+    like $output, qr/^2 .* user\.updated +1 +1 +panel +token +2001:db8::1 +a\\x1b\[31m +city zip *$/m, '... with no character that harms';
+    my $row = $usersctl->told(qw(audit list --after 5))->[0];
+    like delete $row->{at}, qr/\A2026-01-0[23]T/, 'JSON: the time';
+    is_deeply $row, { id => 6, action => 'user.updated', user_id => 4711, caller_id => 4711, client_id => undef, kind => 'credential',
+        address => '2001:db8::1', trace => "a\e[31m", fields => 'city zip' }, '... and the rest';
+    for (
+        [1, qr/there is no user nobody\@example\.com/, qw(--user nobody@example.com)],
+        [1, qr/there is no application nobody/,        qw(--application nobody)],
+        [2, qr/--action .*user\.created, user\.updated, credential\.replaced/, qw(--action deleted)],
+        [2, qr/--since .*a date such as/,             qw(--since yesterday)],
+        [2, qr/--until .*a date such as/,             qw(--until 2026-1-1)],
+        [1, qr/out of range/,                          qw(--since 2026-02-30)],
+        [2, qr/--after .*an id/,                      qw(--after x)],
+    ) {
+        my ($expected, $message, @options) = @$_;
+        my ($status, $output, $error) = $usersctl->run(qw(audit list), @options);
+        is $status, $expected, "@options";
+        like $error, $message, '... says why';
+        is $output, '', '... and shows nothing';
+    }
+};
+
+subtest 'usersctl purge' => sub {
+    fill();
+    $server->sql(q(update users.audit set at = now() - case when id < 4 then interval '366 days' else interval '364 days' end));
+    is $usersctl->told('purge')->{audit}, 3, 'what is older than a year goes';
+    is $server->sql('select string_agg(id::text, chr(32) order by id) from users.audit'), '4 5 6', '... and nothing else';
+    is $usersctl->told(qw(purge --older-than 1s))->{audit}, 0, '--older-than is for what died';
+    is $usersctl->told(qw(purge --audit-older-than 30d))->{audit}, 3, '--audit-older-than is for the audit';
+    my ($status, undef, $error) = $usersctl->run(qw(purge --audit-older-than 0d));
+    is $status, 2, 'a duration that is none';
+    like $error, qr/--audit-older-than /, '... is told';
+};
+
+subtest 'an account that is removed' => sub {
+    my $answer = writes('its registration', 'both', 201, post('leaver'), [created(@GIVEN)], [event(created => @GIVEN)]);
+    my $id = $answer->{json}{user}{id};
+    $server->sql("insert into users.audit (action, user_id, application_id, kind, address, fields)
+        values ('user.created', $id, $application, 'token', '192.0.2.7', '{fname}')");
+    is $usersctl->told(qw(user export), $id)->{audit}[0]{address}, '192.0.2.7', 'export tells what the audit has';
+    is $usersctl->told(qw(user remove --yes), $id)->{audit}, 1, 'remove says how many rows that are';
+    is_deeply $usersctl->told(qw(audit list --user), $id)->[0]{address}, undef, '... which stay, without the address';
+    $server->sql('truncate users.audit');
+};
+
+# The functions that take a note, as the database of an earlier version or a contract of one's own lacks them.
+subtest 'without the functions' => sub {
+    my $others = $server->sql('select city from users.account where id = 1');
+    $server->sql(<<~'SQL');
+        do $$ declare f regprocedure; begin
+          for f in select oid from pg_proc where pronamespace = 'users_api'::regnamespace and proargnames && '{p_note,p_notes}' loop
+            execute format('drop function %s', f);
+          end loop;
+        end $$
+        SQL
+    for my $host (qw(both alone audit.only event.only)) {
+        writes("$host: a change", $host, 500, patch({ city => 'Nowhere' }), [], []);
+        writes("$host: a registration", $host, 500, post("lost-$host"), [], []);
+    }
+    is $server->sql('select city from users.account where id = 1'), $others, 'nothing is changed';
+    is $server->sql(q(select count(*) from users.provider_account where provider_username like 'lost-%')), 0, '... nor made';
+    $server->expect_log(qr/not prepared for this version of mod_users, and refused update_account_with_note: 42883 function users_api\.update_account\(.*: UsersAudit and UsersEvents need "usersctl database upgrade"$/);
+    $server->expect_log(qr/not prepared for this version of mod_users, and refused register_account_with_note: 42883 function users_api\.register_account\(.*: UsersAudit and UsersEvents need "usersctl database upgrade"$/);
+    writes('with both off a change is made', 'off', 200, patch({ city => 'Gent' }), [], []);
+    writes('... and a registration', 'off', 201, post('off-old'), [], []);
+
+    my $source = $ENV{USERS_SRCDIR} // '.';
+    $server->postgres->run_file('users', "$source/sql/$_") for qw(contract.sql role.sql);
+    writes('upgraded, each change has its row', 'both', 200, patch({ city => 'Delft' }), [updated('city')], [event(updated => 'city')]);
+    $server->allow_log(qr/is prepared now/);
+};
+
 done_testing;

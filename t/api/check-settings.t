@@ -90,6 +90,23 @@ subtest 'the role' => sub {
     is_found($found, 'reference', 'error', qr/the country ZZ .*the currency QQQ .*the language of xx/, qr/usersctl database upgrade/);
 };
 
+subtest 'functions that UsersAudit and UsersEvents need' => sub {
+    my $rename = sub ($from, $to) {
+        $server->sql("alter function users_api.$from(bigint, jsonb, jsonb, text[], boolean, uuid, bytea, text, text, jsonb) rename to $to");
+    };
+    $rename->('update_account', 'other');
+    for my $directive (qw(UsersAudit UsersEvents)) {
+        my ($status, $found) = findings({ vhost => "$directive on" });
+        is $status, 3, "$directive";
+        is_found($found, 'contract', 'error', qr/users_api\.update_account\(\) of 10 parameters$/, qr/usersctl database upgrade/);
+    }
+    my ($status, $found) = findings({});
+    is $found->{contract}[0], 'ok', 'without them it may be missing';
+    $rename->('other', 'update_account');
+    ($status, $found) = findings({ vhost => 'UsersAudit on' });
+    is $found->{contract}[0], 'ok', 'there it is';
+};
+
 subtest 'logged statements' => sub {
     $server->sql("alter role mod_users set log_parameter_max_length = -1; alter role mod_users set log_statement = 'all'");
     my ($status, $found) = findings({});

@@ -84,7 +84,7 @@ subtest 'the contract and the rights' => sub {
         qr/users_api\.introspect_token\(\) of 1 parameters/, qr/usersctl database upgrade/);
     tells('a column is missing', 'alter view users_api.account rename column suspended to gone', 'contract', 'error',
         qr/users_api\.account \(suspended\)/, qr/usersctl database status/);
-    tells('changes that can share no statement', 'drop function users_api.update_accounts', 'contract', 'warning',
+    tells('changes that can share no statement', 'drop function users_api.update_accounts(bigint[], jsonb[], jsonb[], text[], uuid[], bytea[], text[], text[])', 'contract', 'warning',
         qr/users_api\.update_accounts\(\)/, qr/usersctl database upgrade/);
     tells('a view may not be read', 'revoke select on users_api.token from mod_users', 'rights', 'error',
         qr/the role mod_users lacks: select on users_api\.token$/, qr/sql\/role\.sql/);
@@ -238,7 +238,7 @@ subtest 'other databases' => sub {
     like $found->{collation}[2], qr/^reindex database icu; alter database icu refresh collation version$/, '... and what to do';
 
     $server->install('own');
-    $server->sql('drop schema users_admin cascade; drop function users_api.register_accounts', 'own');
+    $server->sql('drop schema users_admin cascade; drop function users_api.register_accounts(bigint[], jsonb[], jsonb[], text[], text[], text[], text[], bytea[], bytea[], text[])', 'own');
     $server->sql('alter schema users rename to mine', 'own');
     ($status, $found) = check('--db', 'own');
     is $status, 1, 'a contract over tables of ones own';
