@@ -299,7 +299,7 @@ const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
                          .operand = "ID",
                          .help = "go on behind the row with this id",
                          .accepts = is_id,
-                         .wanted = "an id"},
+                         .wanted = "the id of a row"},
     [USERS_ARG_YES] = {.option = "yes", .help = "do it, and do not only say what it would be"},
     [USERS_ARG_FORMAT] = {.option = "format",
                           .operand = "FORMAT",

@@ -99,7 +99,8 @@ const users_query users_queries_of_server[] = {
     " ('application_pkey'), ('area_pkey'), ('audit_pkey'), ('audit_user_id'), "                    \
     "('billing_plan_name_key'), ('billing_plan_pkey'),"                                            \
     " ('change_pkey'), ('country_pkey'), ('credential_hashed'), ('credential_pkey'),"              \
-    " ('credential_user_id'), ('credential_username_key'), ('currency_pkey'),"                     \
+    " ('credential_user_id'), ('credential_username_key'), ('currency_pkey'), ('event_due_at'), "  \
+    "('event_pkey'), ('event_user_id'),"                                                           \
     " ('group_quota_pkey'), ('idempotency_credential_id'), ('idempotency_pkey'),"                  \
     " ('idempotency_user_id'), ('language_pkey'), ('migration_pkey'),"                             \
     " ('provider_account_name'), ('provider_account_user_id'), ('script_pkey'),"                   \

@@ -243,7 +243,7 @@ subtest 'usersctl audit list' => sub {
         [2, qr/--since .*a date such as/,             qw(--since yesterday)],
         [2, qr/--until .*a date such as/,             qw(--until 2026-1-1)],
         [1, qr/out of range/,                          qw(--since 2026-02-30)],
-        [2, qr/--after .*an id/,                      qw(--after x)],
+        [2, qr/--after .*the id of a row/,                      qw(--after x)],
     ) {
         my ($expected, $message, @options) = @$_;
         my ($status, $output, $error) = $usersctl->run(qw(audit list), @options);

@@ -1,5 +1,6 @@
 # The connection to the database breaks, at every message of every operation and in either
-# direction: what a client was told has happened once, what it was not told at most once.
+# direction: what a client was told has happened once, what it was not told at most once; and with UsersAudit and
+# UsersEvents each change of an account has written a row of either, and nothing else has.
 
 use v5.36;
 use Users::Test;
@@ -13,6 +14,7 @@ my $proxy   = Users::Test::Proxy->new($server);
 my $session = Users::Test::Session->new($server);
 my $marks   = 0;
 my $deadline;    # seconds that a request may take
+my $host = 'localhost';    # or noted, where UsersAudit and UsersEvents are on: requests take turns
 
 # Each request that stores something brings a mark, which is the city of its account or the scope
 # of its token. This is how often each was stored; a token's end is stored too.
@@ -40,7 +42,7 @@ sub start (%option) {
     $server->stop if $server->pid;
     $deadline = $option{request};
     my $workers = ($ENV{USERS_TEST_MPM} // '') eq 'prefork' ? 1 : 25;
-    $server->start(conf => <<~CONF, vhost => <<~VHOST);
+    $server->start(conf => <<~CONF, site => <<~SITE);
         StartServers 1
         ServerLimit 1
         MaxRequestWorkers $workers
@@ -57,7 +59,18 @@ sub start (%option) {
         UsersRequestTimeout @{[1000 * $option{request}]}ms
         UsersTokenRate 0
         @{[OAUTH_ENDPOINTS]}
-        VHOST
+        <Location /api/users>
+          UsersEndpoint account
+        </Location>
+        <VirtualHost *:*>
+          ServerName localhost
+        </VirtualHost>
+        <VirtualHost *:*>
+          ServerName noted
+          UsersAudit on
+          UsersEvents on
+        </VirtualHost>
+        SITE
     $server->allow_log(qr/server reached MaxRequestWorkers setting/);
     $server->allow_log(qr/the database \S+ (?:can't be reached|is back|is away)/);
     $server->allow_trouble(qw(late busy));
@@ -75,7 +88,7 @@ sub registration ($mark, $user = {}, @headers) {
     return (
         POST    => '/api/users',
         token   => REGISTER_TOKEN,
-        headers => [@headers],
+        headers => [Host => $host, @headers],
         json    => { user => \%user }
     );
 }
@@ -84,7 +97,7 @@ sub patch ($mark, @headers) {
     return (
         PATCH   => '/api/users',
         token   => FULL_TOKEN,
-        headers => [@headers],
+        headers => [Host => $host, @headers],
         json    => { user => { city => $mark } });
 }
 
@@ -144,6 +157,11 @@ sub stored ($mark) {
     return split /\n/, $session->sql("select user_id from public.stored where mark = '$mark'");
 }
 
+# How many rows users.audit and users.event have.
+sub notes () {
+    return $session->sql('select (select count(*) from users.audit), (select count(*) from users.event)');
+}
+
 # What is wrong with an answer, in words. told: only a success will do.
 sub faults_of ($answer, $mark, $seconds, $told) {
     my @stored = stored($mark);
@@ -152,6 +170,8 @@ sub faults_of ($answer, $mark, $seconds, $told) {
     push @faults, "$status" if $status !~ /^(?:20[01]|503)$/ || $told && $status == 503;
     push @faults, "$status after $seconds s" if $seconds > $deadline + $SLACK;
     push @faults, 'stored ' . @stored . ' times' if @stored > 1;
+    my $noted = $host eq 'noted' && $answer->{kind} =~ /^(?:PATCH|POST)$/ ? @stored : 0;
+    push @faults, 'notes: ' . notes() . " of $noted" if notes() ne "$noted|$noted";
     push @faults, 'without Retry-After' if $status == 503 && !$answer->{headers}{'retry-after'};
     return @faults if $status == 503;
 
@@ -202,7 +222,9 @@ sub prepare ($operation, $temperature) {
 # Make a request with a fault. Returns its answer and what is wrong with it and with the
 # next request, which must have its answer at once.
 sub break ($operation, $temperature, $told, @fault) {
+    $host = $host eq 'noted' ? 'localhost' : 'noted';
     my ($mark, @request) = prepare($operation, $temperature);
+    $session->sql('delete from users.audit; delete from users.event');
     $proxy->tell('fault', @fault);
     my $before = now;
     my $answer = $server->request(@request);

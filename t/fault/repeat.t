@@ -268,6 +268,74 @@ subtest 'what was refused may be repeated' => sub {
     }
 };
 
+# The same with a note, which asks for a row of users.audit and one of users.event. By registration: its SQL ends in
+# "true)", that of an update in "'NONCE')".
+sub noted ($sql) {
+    my $note = q('{"audit": true, "event": true, "kind": "token", "fields": "fname"}');
+    return $sql =~ s/, true\)$/, true, null, null, $note)/r if $sql =~ /register_account/;
+    return $sql =~ s/\)$/, null, null, null, $note)/r;
+}
+
+# What is written of each action and event since the last call.
+sub notes () {
+    return join ' ', split /\n/, $server->sql(<<~'SQL');
+        with audit as (delete from users.audit returning action), event as (delete from users.event returning type)
+        select what || ':' || count(*) from (select action from audit union all select 'event ' || type from event) as written (what)
+        group by what order by what collate "C"
+        SQL
+}
+
+subtest 'an update is noted once' => sub {
+    my $once = 'event user.updated:1 user.updated:1';
+    my ($nonce, $tag) = (nonce(), tag());
+    my $session = Users::Test::Session->new($server);
+    is $session->sql(noted(update($nonce, 'Delft', tag => $tag))), 'updated|Delft', 'it is made';
+    is notes(), $once, '... and noted';
+    is $_->sql(noted(update($nonce, 'Delft', tag => $tag))), 'updated|Delft', 'a repeat tells the same' for $session, $server;
+    is $server->sql(noted(update(nonce(), 'Delft', tag => $tag))), 'stale|', 'another change is stale';
+    is notes(), '', '... and neither is noted';
+
+    run_beside(noted(update(nonce(), "$_ beside")), $_) for qw(commit rollback);
+    is notes(), 'event user.updated:2 user.updated:2', 'beside a first try that is made, or not, each is noted once';
+};
+
+for my $title (sort keys %registrations) {
+    my %option = $registrations{$title}->%*;
+    $option{key}  .= '-noted' if $option{key};
+    $option{user} = { map { $_ => "noted-$option{user}{$_}" } keys $option{user}->%* };
+    my $slug = 'noted-' . $title =~ tr/ /-/r;
+
+    # A pooler may give the repeat the session of the first try.
+    subtest "a registration $title is noted once" => sub {
+        my $once    = 'event user.created:1 user.created:1';
+        my $session = Users::Test::Session->new($server);
+        like $session->sql(noted(registration("once-$slug", %option))), qr/^created\|/, 'it is made';
+        is notes(), $once, '... and noted';
+        like $_->sql(noted(registration("once-$slug", %option))), qr/^(?:created|repeated)\|/, 'a repeat' for $session, $server;
+        is notes(), '', '... is not';
+
+        for my $end (qw(commit rollback)) {
+            my %other = %option;
+            $other{key} .= "-$end" if $other{key};
+            $other{user} = { map { $_ => "$end-$option{user}{$_}" } keys $option{user}->%* };
+            run_beside(noted(registration("$end-$slug", %other)), $end);
+            is notes(), $once, "beside its first try: $end";
+        }
+    };
+}
+
+subtest 'a credential that replaces another is noted once' => sub {
+    my ($first, $second) = map { noted(registration($_, key => 'noted', pair => 'noted')) } qw(noted1 noted2);
+    $server->sql($first);
+    is notes(), 'event user.created:1 user.created:1', 'the first';
+    like $server->sql($second), qr/^repeated\|/, 'the client repeats its key';
+    is notes(), 'credential.replaced:1', '... which is no event';
+    like $server->sql($_), qr/^repeated\|/, 'a try of either again' for $first, $second;
+    is notes(), '', '... is not noted';
+    like $server->sql(noted(registration('noted3', key => 'noted', pair => 'other'))), qr/^key_reused\|/, 'another payload';
+    is notes(), '', '... is not, either';
+};
+
 subtest 'a token is issued once' => sub {
     is $server->sql(issue('once')), 't', 'it is made';
     my ($created, $expires) = split /\|/, token('once');
