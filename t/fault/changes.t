@@ -63,7 +63,7 @@ sub registration ($name, %user) {
 
 # How many changes each statement has taken so far.
 sub batches () {
-    return map { /(?:update|register)_accounts for ([0-9]+) requests/ ? $1 : () } $server->error_log;
+    return map { /(?:update|register)_accounts(?:_with_note)? for ([0-9]+) requests/ ? $1 : () } $server->error_log;
 }
 
 sub hold ($name) { $session->sql("select pg_advisory_lock($gate{$name})") }
@@ -230,15 +230,16 @@ subtest 'a connection that dies' => sub {
 
 # Cut the connection at every message of a prepared statement that four requests share: Bind, Describe, Execute, Sync;
 # BindComplete, RowDescription, four DataRow, CommandComplete, ReadyForQuery. requests: the four, by a name that is new;
-# are_made: how many of that name are stored, and how often all together.
-sub test_cuts ($statement, $status, $requests, $are_made) {
+# are_made: how many of that name are stored, and how often all together. bytes: of the next message, that come through.
+sub test_cuts ($statement, $status, $requests, $are_made, %option) {
     my $proxy = Users::Test::Proxy->new($server);
-    start(conninfo => $proxy->conninfo);
+    start(conninfo => $proxy->conninfo, vhost => $option{vhost});
     together([$requests->('prepared')]);
+    $are_made->('prepared');
     my ($cuts, @faults) = 0;
     my $before = () = batches();
     for my $place (map({ [client => $_] } 0 .. 4), map({ [server => $_] } 0 .. 8)) {
-        for my $bytes (0, 3) {
+        for my $bytes (($option{bytes} // [0, 3])->@*) {
             my $how     = ++$cuts % 2 ? 'reset' : 'close';
             my $answers = together([$requests->("cut$cuts")], joining => 4, before => sub {
                 $proxy->tell('fault', @$place, $bytes, $how, 'once', $statement);
@@ -258,6 +259,22 @@ subtest 'changes whose connection is cut' => sub {
     test_cuts('update_accounts', 200, sub ($city) { map { change($_, $city) } 1001 .. 1004 }, sub ($city) {
         return $server->sql("select count(distinct id) || ' ' || count(*) from users.made where city = '$city'");
     });
+};
+
+# What users.audit and users.event have of the four but their leader since the last call: how many accounts and rows, both.
+sub noted ($leader) {
+    my %has = map { $_ => $server->sql(<<~SQL) } qw(audit event);
+        with gone as (delete from users.$_ returning user_id)
+        select count(distinct user_id) || ' ' || count(*) from gone where not $leader
+        SQL
+    return $has{audit} eq $has{event} ? $has{audit} : "audit $has{audit}, events $has{event}";
+}
+
+my @NOTED = (vhost => "UsersAudit on\nUsersEvents on", bytes => [0]);
+
+subtest 'changes with notes whose connection is cut' => sub {
+    test_cuts('update_accounts_with_note', 200, sub ($city) { map { change($_, $city) } 1001 .. 1004 },
+        sub ($city) { noted('user_id = 1000') }, @NOTED);
 };
 
 subtest 'a graceful restart' => sub {
@@ -349,6 +366,12 @@ subtest 'registrations whose connection is cut' => sub {
     my @names = map { "-$_" } 1 .. 4;
     test_cuts('register_accounts', 201, sub ($name) { map { registration("$name$_") } @names },
         sub ($name) { registered(map { "$name$_" } @names) });
+};
+
+subtest 'registrations with notes whose connection is cut' => sub {
+    my @names = map { "-$_" } 1 .. 4;
+    test_cuts('register_accounts_with_note', 201, sub ($name) { map { registration("noted-$name$_") } @names },
+        sub ($name) { noted(q(exists (select from users.account where id = user_id and city = 'Wait'))) }, @NOTED);
 };
 
 subtest 'UsersChangeLanes 0' => sub {
