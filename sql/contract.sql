@@ -250,60 +250,81 @@ comment on function users_api.update_accounts(
   'change twice, holds for lists that name new changes: a nonce that is known is an error (unique_violation), and so is '
   'an address that another account has.';
 
-create or replace function users.lock_changes(
-  inout p_user_ids bigint[], p_fields jsonb[], p_requests jsonb[], out changed text[])
-language plpgsql
-as $$
-begin
-  with locked as (
-    select * from users.account where id = any (p_user_ids) order by id for no key update skip locked
-  )
-  select array_agg(a.id order by c.number), array_agg(concat_ws(' ',
-      case when c.fields ? 'address1' and c.fields ->> 'address1' is distinct from a.address1 then 'address1' end,
-      case when c.fields ? 'address2' and c.fields ->> 'address2' is distinct from a.address2 then 'address2' end,
-      case when c.fields ? 'c_sftp_pass' and (c.fields -> 'c_sftp_pass')::boolean <> a.c_sftp_pass then 'c_sftp_pass' end,
-      case when c.fields ? 'city' and c.fields ->> 'city' is distinct from a.city then 'city' end,
-      case when c.fields ? 'company_name' and c.fields ->> 'company_name' is distinct from a.company_name then 'company_name' end,
-      case when c.fields ? 'country' and c.fields ->> 'country' <> a.country then 'country' end,
-      case when c.fields ? 'currency' and c.fields ->> 'currency' <> a.currency then 'currency' end,
-      case when c.fields ? 'email' and c.fields ->> 'email' <> a.email then 'email' end,
-      case when c.fields ? 'fname' and c.fields ->> 'fname' <> a.fname then 'fname' end,
-      case when c.request is not null
-        and users.merged_labels(a.labels, c.request #> '{user,merge_labels}') <> a.labels then 'labels' end,
-      case when c.fields ? 'lname' and c.fields ->> 'lname' <> a.lname then 'lname' end,
-      case when c.fields ? 'locale' and c.fields ->> 'locale' <> a.locale then 'locale' end,
-      case when c.fields ? 'phone' and c.fields ->> 'phone' is distinct from a.phone then 'phone' end,
-      case when c.fields ? 'state' and c.fields ->> 'state' is distinct from a.state then 'state' end,
-      case when c.fields ? 'zip' and c.fields ->> 'zip' is distinct from a.zip then 'zip' end) order by c.number)
-  into p_user_ids, changed
-  from unnest(p_user_ids, p_fields, p_requests) with ordinality as c (user_id, fields, request, number)
-  left join locked as a on a.id = c.user_id;
-end
-$$;
-comment on function users.lock_changes is
-  'Lock the accounts of changes and name what each would give another value: as users_api.update_accounts, which makes '
-  'them then, without waiting. p_user_ids: null where another transaction has locked the account; changed: names of '
-  'fields, in order, with a blank between them.';
-
+-- Apart from the one above, and not by it: what a statement costs to begin is what most of a change costs.
 create or replace function users_api.update_accounts(
   p_user_ids bigint[], p_fields jsonb[], p_requests jsonb[], p_if_match text[], p_nonces uuid[],
   p_tokens bytea[], p_credentials text[], p_clients text[], p_notes jsonb[])
 returns table (number bigint, document json)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_lock record := users.lock_changes(p_user_ids, p_fields, p_requests);
 begin
+  if random() < 0.05 then
+    perform users.forget_changes(40 * cardinality(p_nonces));
+  end if;
+
   return query
-  with made as materialized (
-    select * from users_api.update_accounts(
-      v_lock.p_user_ids, p_fields, p_requests, p_if_match, p_nonces, p_tokens, p_credentials, p_clients)
-  ), written as (
-    select users.write_notes('user.updated', array_agg(p_notes[made.number]), array_agg(p_user_ids[made.number]),
-      array_agg(v_lock.changed[made.number]))
-    from made
+  with locked as ( -- with what is there before
+    select * from users.account where id = any (p_user_ids) order by id for no key update skip locked
+  ), updated as (
+    update users.account as a set -- as above
+      fname = case when c.fields ? 'fname' then c.fields ->> 'fname' else a.fname end,
+      lname = case when c.fields ? 'lname' then c.fields ->> 'lname' else a.lname end,
+      email = case when c.fields ? 'email' then c.fields ->> 'email' else a.email end,
+      locale = case when c.fields ? 'locale' then c.fields ->> 'locale' else a.locale end,
+      city = case when c.fields ? 'city' then c.fields ->> 'city' else a.city end,
+      state = case when c.fields ? 'state' then c.fields ->> 'state' else a.state end,
+      zip = case when c.fields ? 'zip' then c.fields ->> 'zip' else a.zip end,
+      c_sftp_pass = case when c.fields ? 'c_sftp_pass' then (c.fields -> 'c_sftp_pass')::boolean else a.c_sftp_pass end,
+      country = case when c.fields ? 'country' then c.fields ->> 'country' else a.country end,
+      address1 = case when c.fields ? 'address1' then c.fields ->> 'address1' else a.address1 end,
+      address2 = case when c.fields ? 'address2' then c.fields ->> 'address2' else a.address2 end,
+      company_name = case when c.fields ? 'company_name' then c.fields ->> 'company_name' else a.company_name end,
+      phone = case when c.fields ? 'phone' then c.fields ->> 'phone' else a.phone end,
+      currency = case when c.fields ? 'currency' then c.fields ->> 'currency' else a.currency end,
+      labels = case when c.request is null then a.labels
+        else users.merged_labels(a.labels, c.request #> '{user,merge_labels}') end,
+      updated_at = date_trunc('milliseconds', greatest(clock_timestamp(), a.updated_at + interval '1 ms'))
+    from unnest(p_user_ids, p_fields, p_requests, p_if_match, p_nonces, p_tokens, p_credentials, p_clients, p_notes)
+      with ordinality as c (user_id, fields, request, if_match, nonce, token, credential, client, note, number)
+    join locked as o on o.id = c.user_id
+    where a.id = c.user_id
+      and (c.fields <> '{}' or c.request #> '{user,merge_labels}' is not null)
+      and a.suspended_at is null
+      and (c.token is null or exists (select from users_api.token where digest = c.token and user_id = a.id))
+      and (c.credential is null and c.client is null or users.is_live(a.id, null, c.credential, c.client))
+      and (c.request is null and not c.fields ?| '{country,currency,locale}'
+        or users.faults(c.fields, case when c.request is not null
+          then users.merged_labels(a.labels, c.request #> '{user,merge_labels}') end) = '[]')
+      and (c.if_match is null or users_api.entity_tag(users.document(a)) = any (string_to_array(c.if_match, ' ')))
+    returning c.number, c.user_id, c.nonce, c.note, users.document(a) as document, array_remove(array[
+        case when a.address1 is distinct from o.address1 then 'address1' end,
+        case when a.address2 is distinct from o.address2 then 'address2' end,
+        case when a.c_sftp_pass is distinct from o.c_sftp_pass then 'c_sftp_pass' end,
+        case when a.city is distinct from o.city then 'city' end,
+        case when a.company_name is distinct from o.company_name then 'company_name' end,
+        case when a.country is distinct from o.country then 'country' end,
+        case when a.currency is distinct from o.currency then 'currency' end,
+        case when a.email is distinct from o.email then 'email' end,
+        case when a.fname is distinct from o.fname then 'fname' end,
+        case when a.labels is distinct from o.labels then 'labels' end,
+        case when a.lname is distinct from o.lname then 'lname' end,
+        case when a.locale is distinct from o.locale then 'locale' end,
+        case when a.phone is distinct from o.phone then 'phone' end,
+        case when a.state is distinct from o.state then 'state' end,
+        case when a.zip is distinct from o.zip then 'zip' end], null) as fields
+  ), named as (
+    insert into users.change (user_id, nonce)
+    select updated.user_id, updated.nonce from updated where updated.nonce is not null
+  ), audited as (
+    insert into users.audit (action, user_id, caller_id, application_id, kind, address, trace, fields)
+    select 'user.updated', user_id, (note ->> 'account')::bigint, (note ->> 'application')::bigint, note ->> 'kind',
+      (note ->> 'address')::inet, note ->> 'trace', fields
+    from updated where (note -> 'audit')::boolean
+  ), told as (
+    insert into users.event (type, user_id, fields)
+    select 'user.updated', user_id, fields from updated where (note -> 'event')::boolean
   )
-  select made.number, made.document from made, written;
+  select updated.number, updated.document from updated;
 end
 $$;
 comment on function users_api.update_accounts(
@@ -431,26 +452,40 @@ returns table (outcome text, faults jsonb, document json)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_stores boolean := p_fields <> '{}' or p_request #> '{user,merge_labels}' is not null;
-  v_changed text[];
+  v_stores constant boolean := p_store and (p_fields <> '{}' or p_request #> '{user,merge_labels}' is not null);
+  v_taken boolean := false;
 begin
   perform from users.account where id = p_user_id for no key update; -- a first try of it has ended then
-  if exists (select from users.change where nonce = p_nonce) then -- and was noted
-    v_stores := false;
+  if v_stores and not exists (select from users.change where nonce = p_nonce) then
+    begin
+      document := (select made.document from users_api.update_accounts(array[p_user_id], array[p_fields], array[p_request],
+        array[array_to_string(p_if_match, ' ')], array[p_nonce], array[p_token], array[p_credential], array[p_client],
+        array[p_note]) as made);
+    exception when unique_violation then
+      v_taken := true;
+    end;
+    if document is not null then
+      outcome := 'updated';
+      return next;
+      return;
+    end if;
+    p_store := false; -- what is not noted is not stored
   end if;
-  v_changed := (users.lock_changes(array[p_user_id], array[p_fields], array[p_request])).changed;
-  select made.outcome, made.faults, made.document into outcome, faults, document
+  select judged.outcome, judged.faults, judged.document into outcome, faults, document
   from users_api.update_account(
-    p_user_id, p_fields, p_request, p_if_match, p_store, p_nonce, p_token, p_credential, p_client) as made;
-  if v_stores and outcome = 'updated' then
-    perform users.write_notes('user.updated', array[p_note], array[p_user_id], v_changed);
+    p_user_id, p_fields, p_request, p_if_match, p_store, p_nonce, p_token, p_credential, p_client) as judged;
+  if v_taken and outcome = 'invalid' and faults = '[]' then
+    faults := jsonb_build_array(users.fault('email', 'has already been taken'));
+  elsif v_stores and outcome = 'invalid' and faults = '[]' then
+    raise exception 'something keeps the account % from being changed', p_user_id
+      using hint = 'Does a trigger of users.account return null?';
   end if;
   return next;
 end
 $$;
 comment on function users_api.update_account(
   bigint, jsonb, jsonb, text[], boolean, uuid, bytea, text, text, jsonb) is
-  'The same, and where it stores something, p_note is written as well (users.write_notes): once, as the change is made.';
+  'The same, and where it stores something, p_note is written as well, once, as the change is made.';
 
 -- As the module of 0.1.0 calls it.
 create or replace function users_api.update_account(
