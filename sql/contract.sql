@@ -264,7 +264,7 @@ begin
 
   return query
   with locked as ( -- with what is there before
-    select * from users.account where id = any (p_user_ids) order by id for no key update skip locked
+    select id, account as old from users.account where id = any (p_user_ids) order by id for no key update skip locked
   ), updated as (
     update users.account as a set -- as above
       fname = case when c.fields ? 'fname' then c.fields ->> 'fname' else a.fname end,
@@ -284,9 +284,13 @@ begin
       labels = case when c.request is null then a.labels
         else users.merged_labels(a.labels, c.request #> '{user,merge_labels}') end,
       updated_at = date_trunc('milliseconds', greatest(clock_timestamp(), a.updated_at + interval '1 ms'))
-    from unnest(p_user_ids, p_fields, p_requests, p_if_match, p_nonces, p_tokens, p_credentials, p_clients, p_notes)
-      with ordinality as c (user_id, fields, request, if_match, nonce, token, credential, client, note, number)
-    join locked as o on o.id = c.user_id
+    from (
+      select c.*, locked.old
+      from unnest(p_user_ids, p_fields, p_requests, p_if_match, p_nonces, p_tokens, p_credentials, p_clients, p_notes)
+        with ordinality as c (user_id, fields, request, if_match, nonce, token, credential, client, note, number)
+      join locked on locked.id = c.user_id
+      offset 0 -- joined before an account is, lest PostgreSQL keeps a copy of each pair of rows that it tries
+    ) as c
     where a.id = c.user_id
       and (c.fields <> '{}' or c.request #> '{user,merge_labels}' is not null)
       and a.suspended_at is null
@@ -297,21 +301,21 @@ begin
           then users.merged_labels(a.labels, c.request #> '{user,merge_labels}') end) = '[]')
       and (c.if_match is null or users_api.entity_tag(users.document(a)) = any (string_to_array(c.if_match, ' ')))
     returning c.number, c.user_id, c.nonce, c.note, users.document(a) as document, array_remove(array[
-        case when a.address1 is distinct from o.address1 then 'address1' end,
-        case when a.address2 is distinct from o.address2 then 'address2' end,
-        case when a.c_sftp_pass is distinct from o.c_sftp_pass then 'c_sftp_pass' end,
-        case when a.city is distinct from o.city then 'city' end,
-        case when a.company_name is distinct from o.company_name then 'company_name' end,
-        case when a.country is distinct from o.country then 'country' end,
-        case when a.currency is distinct from o.currency then 'currency' end,
-        case when a.email is distinct from o.email then 'email' end,
-        case when a.fname is distinct from o.fname then 'fname' end,
-        case when a.labels is distinct from o.labels then 'labels' end,
-        case when a.lname is distinct from o.lname then 'lname' end,
-        case when a.locale is distinct from o.locale then 'locale' end,
-        case when a.phone is distinct from o.phone then 'phone' end,
-        case when a.state is distinct from o.state then 'state' end,
-        case when a.zip is distinct from o.zip then 'zip' end], null) as fields
+        case when a.address1 is distinct from (c.old).address1 then 'address1' end,
+        case when a.address2 is distinct from (c.old).address2 then 'address2' end,
+        case when a.c_sftp_pass is distinct from (c.old).c_sftp_pass then 'c_sftp_pass' end,
+        case when a.city is distinct from (c.old).city then 'city' end,
+        case when a.company_name is distinct from (c.old).company_name then 'company_name' end,
+        case when a.country is distinct from (c.old).country then 'country' end,
+        case when a.currency is distinct from (c.old).currency then 'currency' end,
+        case when a.email is distinct from (c.old).email then 'email' end,
+        case when a.fname is distinct from (c.old).fname then 'fname' end,
+        case when a.labels is distinct from (c.old).labels then 'labels' end,
+        case when a.lname is distinct from (c.old).lname then 'lname' end,
+        case when a.locale is distinct from (c.old).locale then 'locale' end,
+        case when a.phone is distinct from (c.old).phone then 'phone' end,
+        case when a.state is distinct from (c.old).state then 'state' end,
+        case when a.zip is distinct from (c.old).zip then 'zip' end], null) as fields
   ), named as (
     insert into users.change (user_id, nonce)
     select updated.user_id, updated.nonce from updated where updated.nonce is not null
