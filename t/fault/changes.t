@@ -228,6 +228,20 @@ subtest 'a connection that dies' => sub {
     is_deeply [map { made($_) } 1000 .. 1020], [(2) x 21], '... none of them twice';
 };
 
+# Four requests that share a statement, whose connection is cut at this place. A busy machine may have the leader ready before
+# all four have come to wait: then it is done again.
+sub cut ($proxy, $statement, $requests, $name, @fault) {
+    for my $try (1 .. 10) {
+        my $shared  = grep { $_ == 4 } batches();
+        my $answers = together([$requests->("$name$try")], joining => 4, before => sub {
+            $proxy->tell('fault', @fault, 'once', $statement);
+        });
+        $proxy->tell('pass');
+        return ("$name$try", $answers) if $shared < grep { $_ == 4 } batches();
+    }
+    die "four requests never share a statement\n";
+}
+
 # Cut the connection at every message of a prepared statement that four requests share: Bind, Describe, Execute, Sync;
 # BindComplete, RowDescription, four DataRow, CommandComplete, ReadyForQuery. requests: the four, by a name that is new;
 # are_made: how many of that name are stored, and how often all together. bytes: of the next message, that come through.
@@ -235,22 +249,17 @@ sub test_cuts ($statement, $status, $requests, $are_made, %option) {
     my $proxy = Users::Test::Proxy->new($server);
     start(conninfo => $proxy->conninfo, vhost => $option{vhost});
     together([$requests->('prepared')]);
-    $are_made->('prepared');
     my ($cuts, @faults) = 0;
-    my $before = () = batches();
+    my $begin = $option{begin} // sub { };
     for my $place (map({ [client => $_] } 0 .. 4), map({ [server => $_] } 0 .. 8)) {
         for my $bytes (($option{bytes} // [0, 3])->@*) {
-            my $how     = ++$cuts % 2 ? 'reset' : 'close';
-            my $answers = together([$requests->("cut$cuts")], joining => 4, before => sub {
-                $proxy->tell('fault', @$place, $bytes, $how, 'once', $statement);
-            });
-            $proxy->tell('pass');
-            my $is = join ' ', statuses($answers)->@*, $are_made->("cut$cuts");
+            my $how = ++$cuts % 2 ? 'reset' : 'close';
+            my ($name, $answers) = cut($proxy, $statement, sub ($name) { $begin->(); $requests->($name) }, "cut$cuts-", @$place, $bytes, $how);
+            my $is = join ' ', statuses($answers)->@*, $are_made->($name);
             push @faults, "@$place $bytes: $is" if $is ne join ' ', ($status) x 4, 4, 4;
         }
     }
     is_deeply \@faults, [], "after each of $cuts cuts all are made once, and told";
-    is scalar(grep { $_ == 4 } (batches())[$before .. $before + 2 * $cuts - 1]), $cuts, 'they share a statement';
     my @lost = grep { /$statement for 4 requests .*: connection lost/ } $server->error_log;
     cmp_ok scalar @lost, '>', $cuts / 2, 'most cuts take it from them';
 }
@@ -261,20 +270,23 @@ subtest 'changes whose connection is cut' => sub {
     });
 };
 
-# What users.audit and users.event have of the four but their leader since the last call: how many accounts and rows, both.
-sub noted ($leader) {
-    my %has = map { $_ => $server->sql(<<~SQL) } qw(audit event);
-        with gone as (delete from users.$_ returning user_id)
-        select count(distinct user_id) || ' ' || count(*) from gone where not $leader
+# What users.audit and users.event have of these accounts: how many accounts and how many rows, alike in both.
+sub noted ($accounts) {
+    my ($audit, $event) = map { $server->sql(<<~SQL) } qw(audit event);
+        select count(distinct user_id) || ' ' || count(*) from users.$_ where user_id in (select id from users.account where $accounts)
         SQL
-    return $has{audit} eq $has{event} ? $has{audit} : "audit $has{audit}, events $has{event}";
+    return $audit eq $event ? $audit : "audit $audit, events $event";
 }
 
-my @NOTED = (vhost => "UsersAudit on\nUsersEvents on", bytes => [0]);
+my @NOTED = (
+    vhost => "UsersAudit on\nUsersEvents on",
+    bytes => [0],
+    begin => sub { $server->sql('truncate users.audit, users.event') },
+);
 
 subtest 'changes with notes whose connection is cut' => sub {
     test_cuts('update_accounts_with_note', 200, sub ($city) { map { change($_, $city) } 1001 .. 1004 },
-        sub ($city) { noted('user_id = 1000') }, @NOTED);
+        sub ($city) { noted("city = '$city'") }, @NOTED);
 };
 
 subtest 'a graceful restart' => sub {
@@ -369,9 +381,8 @@ subtest 'registrations whose connection is cut' => sub {
 };
 
 subtest 'registrations with notes whose connection is cut' => sub {
-    my @names = map { "-$_" } 1 .. 4;
-    test_cuts('register_accounts_with_note', 201, sub ($name) { map { registration("noted-$name$_") } @names },
-        sub ($name) { noted(q(exists (select from users.account where id = user_id and city = 'Wait'))) }, @NOTED);
+    test_cuts('register_accounts_with_note', 201, sub ($name) { map { registration("$name-$_", city => $name) } 1 .. 4 },
+        sub ($name) { noted("city = '$name'") }, @NOTED);
 };
 
 subtest 'UsersChangeLanes 0' => sub {
