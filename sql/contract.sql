@@ -139,10 +139,10 @@ comment on function users.merged_labels is
 
 -- What is written beside changes
 --
--- Where UsersAudit or UsersEvents is on, each change brings a note, which the overloads with p_note and p_notes take:
--- they make the change by those without, which know nothing of it, and write it down in the same transaction. A note
--- is an object: audit and event, true where it is to be written as that; for the audit account, application, kind, address
--- and trace, as of users.audit; and of a registration fields, the names that were given, with a blank between them.
+-- Where UsersAudit or UsersEvents is on, each change brings a note, which the overloads with p_note and p_notes take
+-- and write down in the same transaction; those without know nothing of it. A note is an object: audit and event, true
+-- where it is to be written as that; for the audit account, application, kind, address and trace, as of users.audit; and
+-- of a registration fields, the names that were given, with a blank between them.
 
 create or replace function users.write_notes(
   p_action text, p_notes jsonb[], p_user_ids bigint[], p_fields text[]) returns void
