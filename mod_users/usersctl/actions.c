@@ -5,6 +5,7 @@
 #include <apr_strings.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 int users_action_limit(const users_invocation *invocation)
 {
@@ -29,26 +30,44 @@ static users_exit call(users_invocation *invocation, PGresult **result)
                                invocation->values[USERS_ARG_JSON] != NULL, result);
 }
 
-users_exit users_action_list(users_invocation *invocation)
+/* The first column, "id", of a row. */
+static apr_int64_t id_of(const users_invocation *invocation, const PGresult *rows, int row)
+{
+    const char *value = PQgetvalue(rows, row, 0);
+
+    return apr_atoi64(invocation->values[USERS_ARG_JSON] ? value + strlen("{\"id\":") : value);
+}
+
+users_exit users_action_print_rows(const users_invocation *invocation, const PGresult *rows)
 {
     int limit = users_action_limit(invocation);
+    bool more = PQntuples(rows) > limit;
+    int count = more ? limit : PQntuples(rows);
+    users_exit status;
+
+    if (invocation->values[USERS_ARG_JSON]) {
+        users_output_json_list(rows, count);
+    } else {
+        users_output_table(rows, count);
+    }
+    status = users_output_finish();
+    if (more && (invocation->command->optional & USERS_BIT(USERS_ARG_AFTER))) {
+        users_output_complain(status, "there are more: --after %" APR_INT64_T_FMT " goes on",
+                              id_of(invocation, rows, count - 1));
+    } else if (more) {
+        users_output_complain(status, "there are more than these %d: --limit shows more", limit);
+    }
+    return status;
+}
+
+users_exit users_action_list(users_invocation *invocation)
+{
     PGresult *result;
     users_exit status = call(invocation, &result);
-    bool more;
 
-    if (status != USERS_EXIT_DONE) {
-        return status;
-    }
-    more = PQntuples(result) > limit;
-    if (invocation->values[USERS_ARG_JSON]) {
-        users_output_json_list(result, more ? limit : PQntuples(result));
-    } else {
-        users_output_table(result, more ? limit : PQntuples(result));
-    }
-    PQclear(result);
-    status = users_output_finish();
-    if (more) {
-        users_output_complain(status, "there are more than these %d: --limit shows more", limit);
+    if (status == USERS_EXIT_DONE) {
+        status = users_action_print_rows(invocation, result);
+        PQclear(result);
     }
     return status;
 }

@@ -7,6 +7,12 @@
 /* --limit, which is a number by the time that a command runs. */
 int users_action_limit(const users_invocation *invocation);
 
+/*
+ * Print rows, as many as --limit says, and whether there are more. Where the command has --after
+ * the first column is the id that it takes.
+ */
+users_exit users_action_print_rows(const users_invocation *invocation, const PGresult *rows);
+
 /* Tell of rows, as many as --limit says. */
 users_exit users_action_list(users_invocation *invocation);
 

@@ -87,33 +87,6 @@ static users_exit read_stretch(walk *w, int wanted)
     return status;
 }
 
-/* The id of the last row that is shown, with which each row begins. */
-static apr_int64_t last_id(const walk *w, int rows)
-{
-    const char *value = PQgetvalue(w->rows, rows - 1, 0);
-
-    return apr_atoi64(w->invocation->values[USERS_ARG_JSON] ? value + strlen("{\"id\":") : value);
-}
-
-static users_exit print_rows(const walk *w, int limit)
-{
-    bool more = PQntuples(w->rows) > limit;
-    int rows = more ? limit : PQntuples(w->rows);
-    users_exit status;
-
-    if (w->invocation->values[USERS_ARG_JSON]) {
-        users_output_json_list(w->rows, rows);
-    } else {
-        users_output_table(w->rows, rows);
-    }
-    status = users_output_finish();
-    if (more) {
-        users_output_complain(status, "there are more: --after %" APR_INT64_T_FMT " goes on",
-                              last_id(w, rows));
-    }
-    return status;
-}
-
 users_exit users_stretches_list(users_invocation *invocation, const char *next, const char *list,
                                 const users_filter *filters)
 {
@@ -133,7 +106,7 @@ users_exit users_stretches_list(users_invocation *invocation, const char *next, 
         status = read_stretch(&w, limit + 1 - (w.rows ? PQntuples(w.rows) : 0));
     }
     if (status == USERS_EXIT_DONE) {
-        status = print_rows(&w, limit);
+        status = users_action_print_rows(invocation, w.rows);
     }
     PQclear(w.rows);
     return status;
