@@ -300,7 +300,8 @@ comment on function users_admin.add_user is
 
 create or replace function users_admin.remove_user(p_user text, p_really boolean)
 returns table (id bigint, email text, unprocessed_usage numeric, tokens bigint, credentials bigint,
-  provider_accounts bigint, idempotency_keys bigint, changes bigint, audit bigint, kept text, outcome text)
+  provider_accounts bigint, idempotency_keys bigint, changes bigint, audit bigint, events bigint,
+  kept text, outcome text)
 language plpgsql set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_custom_plan
 as $$
@@ -321,10 +322,13 @@ begin
   idempotency_keys := (select count(*) from users.idempotency where user_id = v_id);
   changes := (select count(*) from users.change where user_id = v_id);
   audit := (select count(*) from users.audit where user_id = v_id);
+  events := (select count(*) from users.event where user_id = v_id);
   kept := 'the id in access logs and in the audit; all of it in backups and archived WAL, until those are deleted';
   outcome := 'not removed';
   if p_really then
     delete from users.change where user_id = v_id;
+    delete from users.event where id = any (array(
+      select event.id from users.event where user_id = v_id order by event.id for update));
     update users.audit set address = null where user_id = v_id and address is not null;
     delete from users.account where account.id = v_id; -- and, by foreign keys, the rest
     outcome := 'removed';
@@ -333,13 +337,13 @@ begin
 end
 $$;
 comment on function users_admin.remove_user is
-  'Erase an account and all that is its own (GDPR article 17), for which the names of late changes are read as a whole; '
-  'what it did and what was done to it stays in the audit, without addresses; '
+  'Erase an account and all that is its own (GDPR article 17), for which the names of late changes and the '
+  'events are read as a whole; what it did and what was done to it stays in the audit, without addresses; '
   'p_really false: only tell how many rows that are. kept: what it can''t reach.';
 
 create or replace function users_admin.export_user(p_user text)
 returns table (exported_at timestamptz, account jsonb, tokens jsonb, credentials jsonb, provider_accounts jsonb,
-  idempotency_keys jsonb, changes jsonb, audit jsonb)
+  idempotency_keys jsonb, changes jsonb, audit jsonb, events jsonb)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select now(),
@@ -361,7 +365,10 @@ as $$
       from users.change where change.user_id = account.id),
     (select coalesce(jsonb_agg(jsonb_build_object('at', audit.at, 'action', action, 'application', a.client_id, 'kind', kind,
         'address', host(address), 'trace', trace, 'fields', fields) order by audit.id), '[]')
-      from users.audit left join users.application as a on a.id = audit.application_id where audit.user_id = account.id)
+      from users.audit left join users.application as a on a.id = audit.application_id where audit.user_id = account.id),
+    (select coalesce(jsonb_agg(jsonb_build_object('type', type, 'fields', fields, 'created_at', event.created_at)
+        order by event.id), '[]')
+      from users.event where event.user_id = account.id)
   from users.account
   join users.billing_plan as plan on plan.id = billing_plan_id
   join users.account_group on account_group.id = group_id

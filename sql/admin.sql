@@ -465,6 +465,7 @@ declare
     when 'idempotency' then $condition$created_at <= now() - interval '24 hours'$condition$
     when 'change' then $condition$created_at <= now() - interval '1 hour'$condition$
     when 'audit' then 'at < $3'
+    when 'event' then 'dead_at < $3'
   end;
 begin
   if v_dead is null then
@@ -480,7 +481,8 @@ end
 $$;
 comment on function users_admin.purge is
   'Delete what is dead of a table, among about p_rows from p_page of it on; 0 is the first. p_table: token (expired, revoked, '
-  'or of a removed application) or credential (revoked), both for longer than p_older_than; audit (written before that); idempotency (older than 24 '
+  'or of a removed application), credential (revoked) or event (dead), all for longer than p_older_than; audit (written '
+  'before that); idempotency (older than 24 '
   'hours) or change (older than an hour), whose rows then mean nothing. next_page: where to go on, null at the end. A row '
   'that someone has locked is left to the next time.';
 

@@ -40,6 +40,7 @@ analyze users.country, users.currency, users.language, users.script, users.area,
 \ir accounts.sql
 \ir plans.sql
 \ir usage.sql
+\ir events.sql
 \ir role.sql
 \ir panel.sql
 

@@ -57,7 +57,7 @@ static bool is_client_id(const char *text)
 }
 
 /* PostgreSQL reads these as intervals as they are. Beyond 100 years its calendar may end. */
-static bool is_duration(const char *text)
+int64_t users_argument_seconds(const char *text)
 {
     static const struct {
         char unit;
@@ -66,14 +66,25 @@ static bool is_duration(const char *text)
     size_t digits = strspn(text, DIGITS);
 
     if (digits == 0 || digits > 10 || text[0] == '0' || strlen(text) != digits + 1) {
-        return false;
+        return 0;
     }
     for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++) {
-        if (text[digits] == units[i].unit) {
-            return apr_atoi64(text) <= 100 * YEAR / units[i].seconds;
+        if (text[digits] == units[i].unit && apr_atoi64(text) <= 100 * YEAR / units[i].seconds) {
+            return apr_atoi64(text) * units[i].seconds;
         }
     }
-    return false;
+    return 0;
+}
+
+static bool is_duration(const char *text)
+{
+    return users_argument_seconds(text) > 0;
+}
+
+/* How long a message may take. */
+static bool is_timeout(const char *text)
+{
+    return is_duration(text) && users_argument_seconds(text) <= 300;
 }
 
 static bool is_count(const char *text)
@@ -82,9 +93,31 @@ static bool is_count(const char *text)
            strtol(text, NULL, 10) <= 1000000;
 }
 
+static bool is_parallel(const char *text)
+{
+    return is_count(text) && strtol(text, NULL, 10) <= 256;
+}
+
 static bool is_id(const char *text)
 {
     return has_length(text, 1, 18) && holds_only(text, DIGITS);
+}
+
+/* IDs with commas between them. */
+static bool is_ids(const char *text)
+{
+    size_t length = strspn(text, DIGITS);
+
+    if (length < 1 || length > 18) {
+        return false;
+    }
+    return text[length] == '\0' || (text[length] == ',' && is_ids(text + length + 1));
+}
+
+static bool is_state(const char *text)
+{
+    return strcmp(text, "waiting") == 0 || strcmp(text, "failing") == 0 ||
+           strcmp(text, "dead") == 0;
 }
 
 static bool is_country(const char *text)
@@ -317,6 +350,45 @@ const users_argument_kind users_arguments[USERS_ARG_COUNT] = {
                          .initial = "1",
                          .accepts = is_count,
                          .wanted = COUNT_WANTED},
+    [USERS_ARG_ENDPOINT] = {.option = "endpoint",
+                            .operand = "FILE",
+                            .help = "where events are sent to, and the secrets that sign them"},
+    [USERS_ARG_ONCE] = {.option = "once", .help = "end when no event is due"},
+    [USERS_ARG_PARALLEL] = {.option = "parallel",
+                            .operand = "COUNT",
+                            .help = "send that many events at once, at most",
+                            .initial = "8",
+                            .accepts = is_parallel,
+                            .wanted = "a number from 1 to 256"},
+    [USERS_ARG_TIMEOUT] = {.option = "timeout",
+                           .operand = "DURATION",
+                           .help = "how long the receiver may take for an event",
+                           .initial = "20s",
+                           .accepts = is_timeout,
+                           .wanted = "a number and s or m, such as 20s, and at most 5m"},
+    [USERS_ARG_ATTEMPTS] = {.option = "attempts",
+                            .operand = "COUNT",
+                            .help = "how often it is tried to deliver an event",
+                            .initial = "15",
+                            .accepts = is_count,
+                            .wanted = COUNT_WANTED},
+    [USERS_ARG_STATE] = {.option = "state",
+                         .operand = "STATE",
+                         .help = "only events of that state",
+                         .words = "waiting, failing, dead",
+                         .accepts = is_state,
+                         .wanted = "waiting, failing or dead"},
+    [USERS_ARG_FAILING] = {.option = "failing", .help = "all that wait for another attempt"},
+    [USERS_ARG_DEAD] = {.option = "dead", .help = "all that were given up"},
+    [USERS_ARG_EVENTS_OLDER_THAN] = {.option = "events-older-than",
+                                     .operand = "DURATION",
+                                     .help = "spare events that were given up later than that ago",
+                                     .initial = "30d",
+                                     .accepts = is_duration,
+                                     .wanted = DURATION_WANTED},
+    [USERS_ARG_EVENTS] = {.operand = "ID,...",
+                          .accepts = is_ids,
+                          .wanted = "ids of events with commas between them"},
     [USERS_ARG_HANDLE] = {.operand = "HANDLE",
                           .accepts = is_handle,
                           .wanted = "8 to 64 hexadecimal digits of the token's digest, or -"},

@@ -23,6 +23,7 @@ typedef enum {
     USERS_ARG_KEEP_OLD,
     USERS_ARG_OLDER_THAN,
     USERS_ARG_AUDIT_OLDER_THAN,
+    USERS_ARG_EVENTS_OLDER_THAN,
     USERS_ARG_BATCH,
     USERS_ARG_LIMIT,
     USERS_ARG_SQL,
@@ -41,6 +42,15 @@ typedef enum {
     USERS_ARG_FORMAT,
     USERS_ARG_SETTINGS,
     USERS_ARG_HOSTS,
+    USERS_ARG_ENDPOINT,
+    USERS_ARG_ONCE,
+    USERS_ARG_PARALLEL,
+    USERS_ARG_TIMEOUT,
+    USERS_ARG_ATTEMPTS,
+    USERS_ARG_STATE,
+    USERS_ARG_FAILING,
+    USERS_ARG_DEAD,
+    USERS_ARG_EVENTS,
     USERS_ARG_HANDLE,
     USERS_ARG_NAME,
     USERS_ARG_KIND,
@@ -70,6 +80,9 @@ typedef struct {
 
 /* By users_argument. */
 extern const users_argument_kind users_arguments[USERS_ARG_COUNT];
+
+/* A DURATION, such as 30d, in seconds; 0: it is none. */
+int64_t users_argument_seconds(const char *text);
 
 /* What a client secret or a token that is given to us may be (RFC 6749 appendix A). */
 bool users_argument_is_secret(const char *text);

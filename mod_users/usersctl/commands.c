@@ -5,6 +5,7 @@
 #include "usersctl/actions.h"
 #include "usersctl/audit.h"
 #include "usersctl/check.h"
+#include "usersctl/deliver.h"
 #include "usersctl/migrate.h"
 #include "usersctl/purge.h"
 #include "usersctl/usage.h"
@@ -284,11 +285,44 @@ const users_command users_commands[] = {
                  USERS_BIT(USERS_ARG_AFTER) | USERS_BIT(USERS_ARG_LIMIT),
      .summary = "show who registered or changed accounts through the API, if UsersAudit is on",
      .run = users_audit_list},
+    {.noun = "event",
+     .verb = "deliver",
+     .required = USERS_BIT(USERS_ARG_ENDPOINT),
+     .optional = USERS_BIT(USERS_ARG_ONCE) | USERS_BIT(USERS_ARG_PARALLEL) |
+                 USERS_BIT(USERS_ARG_TIMEOUT) | USERS_BIT(USERS_ARG_ATTEMPTS),
+     .summary = "send events to their receiver as they fall due, until it is told to end; 1: the "
+                "receiver wants no more",
+     .run = users_deliver,
+     .connects = true,
+     .runs_on = true},
+    {.noun = "event",
+     .verb = "list",
+     .optional =
+         USERS_BIT(USERS_ARG_STATE) | USERS_BIT(USERS_ARG_AFTER) | USERS_BIT(USERS_ARG_LIMIT),
+     .summary = "show the events that are not delivered, from the oldest on",
+     .run = users_action_list,
+     .function = "list_events",
+     .parameters = {USERS_ARG_STATE, USERS_ARG_AFTER, USERS_ARG_LIMIT}},
+    {.noun = "event",
+     .verb = "retry",
+     .operand = USERS_ARG_EVENTS,
+     .summary = "have these tried again at once, where an attempt has failed",
+     .run = users_action_change,
+     .function = "retry_events",
+     .parameters = {USERS_ARG_EVENTS, USERS_ARG_FAILING, USERS_ARG_DEAD}},
+    {.noun = "event",
+     .verb = "retry",
+     .optional = USERS_BIT(USERS_ARG_FAILING) | USERS_BIT(USERS_ARG_DEAD),
+     .needs_one = true,
+     .summary = "the same of many",
+     .run = users_action_change,
+     .function = "retry_events",
+     .parameters = {USERS_ARG_EVENTS, USERS_ARG_FAILING, USERS_ARG_DEAD}},
     {.noun = "purge",
      .optional = USERS_BIT(USERS_ARG_OLDER_THAN) | USERS_BIT(USERS_ARG_AUDIT_OLDER_THAN) |
-                 USERS_BIT(USERS_ARG_BATCH),
-     .summary = "delete dead tokens, records of requests that nobody repeats any more, and an old "
-                "audit",
+                 USERS_BIT(USERS_ARG_EVENTS_OLDER_THAN) | USERS_BIT(USERS_ARG_BATCH),
+     .summary = "delete dead tokens and events, records of requests that nobody repeats any more, "
+                "and an old audit",
      .run = users_purge},
     {.noun = "database",
      .verb = "install",

@@ -26,6 +26,7 @@ typedef struct {
     users_exit (*prepare)(users_invocation *); /* before there is a database; NULL: nothing */
     users_exit (*run)(users_invocation *);
     bool connects;        /* it does so itself */
+    bool runs_on;         /* a signal is its usual end */
     const char *function; /* of users_admin */
     users_argument parameters[USERS_PARAMETERS_MAX + 1];
 

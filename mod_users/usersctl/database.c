@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static PGcancel *to_cancel;
+static PGcancel *volatile to_cancel;
 static volatile sig_atomic_t interrupted;
 
 /* PQcancel is made for signal handlers. What it cancels is rolled back. */
@@ -91,6 +91,17 @@ users_exit users_database_connect(PGconn **db, const char *conninfo)
     sigaction(SIGTERM, &action, NULL);
     *db = connection;
     return users_database_run(connection, "set client_min_messages = notice");
+}
+
+bool users_database_reconnect(PGconn *db)
+{
+    PGcancel *before = to_cancel;
+
+    to_cancel = NULL; /* which PQcancel() takes for nothing to cancel */
+    PQfreeCancel(before);
+    PQreset(db);
+    to_cancel = PQgetCancel(db);
+    return PQstatus(db) == CONNECTION_OK;
 }
 
 /* What admin.sql refuses has a SQLSTATE of class 22 or 23, or P0002. */

@@ -22,6 +22,10 @@ void users_database_set_defaults(void);
  */
 users_exit users_database_connect(PGconn **db, const char *conninfo);
 
+/* Connect anew as before. False, without a complaint, where it fails; *db can be used again then.
+ */
+bool users_database_reconnect(PGconn *db);
+
 /* Did a signal come that wants the program to end? */
 bool users_database_interrupted(void);
 

@@ -29,13 +29,14 @@ static users_exit purge_table(PGconn *db, const char *table, const char *rows,
 }
 
 /* What can be purged: the tables (users_admin.purge), how they are told, and by which option. */
-static const char *const tables[] = {"token", "credential", "idempotency", "change", "audit"};
-static const char *const names[] = {"tokens", "credentials", "idempotency_keys", "changes",
-                                    "audit"};
+static const char *const tables[] = {"token",  "credential", "idempotency",
+                                     "change", "audit",      "event"};
+static const char *const names[] = {"tokens",  "credentials", "idempotency_keys",
+                                    "changes", "audit",       "events"};
 #define TABLES (sizeof(tables) / sizeof(*tables))
-static const users_argument ages[TABLES] = {USERS_ARG_OLDER_THAN, USERS_ARG_OLDER_THAN,
-                                            USERS_ARG_OLDER_THAN, USERS_ARG_OLDER_THAN,
-                                            USERS_ARG_AUDIT_OLDER_THAN};
+static const users_argument ages[TABLES] = {
+    USERS_ARG_OLDER_THAN, USERS_ARG_OLDER_THAN,       USERS_ARG_OLDER_THAN,
+    USERS_ARG_OLDER_THAN, USERS_ARG_AUDIT_OLDER_THAN, USERS_ARG_EVENTS_OLDER_THAN};
 
 /* What is gone is gone, and is told, however it ends. */
 users_exit users_purge(users_invocation *invocation)

@@ -299,6 +299,20 @@ const users_query users_queries_of_contents[] = {
      " case when worst is not null then 'plan for another type of the column, or another range' end"
      " from (select string_agg(format('users.%I', sequencename), ', ') as worst from pg_sequences"
      " where schemaname = 'users' and last_value > max_value / 5 * 4) as sequences"},
+    {"events", USERS_QUERY_TABLES | USERS_QUERY_ROWS | USERS_QUERY_PRIMARY,
+     "with waiting as (select count(*) as events, min(created_at) as since from users.event"
+     " where dead_at is null), dead as (select count(*) as events from users.event"
+     " where dead_at is not null)"
+     " select 'warning', format('%s events wait to be delivered, the oldest of them since %s',"
+     " events, date_trunc('second', since)), 'see whether usersctl event deliver runs, and"
+     " usersctl event list, which says why; without a receiver: UsersEvents off'"
+     " from waiting where since < now() - interval '1 hour'"
+     " union all select 'warning', format('%s events were given up', events),"
+     " 'usersctl event list --state dead says why; usersctl event retry --dead, or usersctl purge"
+     " deletes them after 30 days' from dead where events > 0"
+     " union all select 'ok', format('%s events wait to be delivered, and none for an hour',"
+     " waiting.events), null from waiting, dead where dead.events = 0"
+     " and coalesce(since >= now() - interval '1 hour', true)"},
     {"vacuum", USERS_QUERY_TABLES | USERS_QUERY_PRIMARY,
      "with bloated as (select format('users.%I has %s dead rows beside %s live ones (last vacuum:"
      " %s)', relname, n_dead_tup, n_live_tup, coalesce(date_trunc('second',"
@@ -317,7 +331,8 @@ const users_query users_queries_of_contents[] = {
      "))) || string_agg(format(', users.%I %s', relname,"
      " pg_size_pretty(pg_total_relation_size(pg_class.oid))), '' order by relname), null"
      " from pg_class join pg_namespace on pg_namespace.oid = relnamespace"
-     " where nspname = 'users' and relname in ('account', 'token', 'credential', 'change', 'audit')"
+     " where nspname = 'users' and relname in ('account', 'token', 'credential', 'change',"
+     " 'audit', 'event')"
      " and relkind = 'r'"},
     /* doc/manual/install.md: 1.3 GB a million */
     {"memory", USERS_QUERY_TABLES,

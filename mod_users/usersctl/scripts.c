@@ -19,10 +19,10 @@
 
 static const char *const install_files[] = {
     "document.sql", "tables.sql", "views.sql", "reference.sql", "contract.sql", "admin.sql",
-    "accounts.sql", "plans.sql",  "usage.sql", "role.sql",      "panel.sql"};
-static const char *const repeated_files[] = {"document.sql", "reference.sql", "contract.sql",
-                                             "admin.sql",    "accounts.sql",  "plans.sql",
-                                             "usage.sql",    "role.sql",      "panel.sql"};
+    "accounts.sql", "plans.sql",  "usage.sql", "events.sql",    "role.sql",     "panel.sql"};
+static const char *const repeated_files[] = {
+    "document.sql", "reference.sql", "contract.sql", "admin.sql", "accounts.sql",
+    "plans.sql",    "usage.sql",     "events.sql",   "role.sql",  "panel.sql"};
 
 /* For these a superuser stays one. */
 static bool is_of_roles(const char *name)

@@ -243,7 +243,7 @@ static users_exit run(users_invocation *invocation)
     if (status == USERS_EXIT_DONE) {
         status = invocation->command->run(invocation);
     }
-    if (users_database_interrupted()) {
+    if (users_database_interrupted() && !invocation->command->runs_on) {
         users_output_complain(status, "interrupted");
     }
     PQfinish(invocation->db);

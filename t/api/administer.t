@@ -365,7 +365,7 @@ subtest 'an account is exported' => sub {
     my ($status, $output, $error) = usersctl(qw(user export), $id);
     is $status, 0, 'it is JSON, with --json or without';
     my $all = JSON::PP->new->decode($output);
-    is_deeply [sort keys %$all], [qw(account audit changes credentials exported_at idempotency_keys provider_accounts tokens)], 'its parts';
+    is_deeply [sort keys %$all], [qw(account audit changes credentials events exported_at idempotency_keys provider_accounts tokens)], 'its parts';
     my $account = $all->{account};
     is_deeply [@$account{qw(email city application group billing_plan external_id timezone)}],
         ['Jane@example.com', 'Delft', 'panel', 'default', 'default', '4711', 'Europe/Amsterdam'], 'the account';
@@ -390,20 +390,21 @@ subtest 'an account is exported' => sub {
 sub left_of ($id) {
     my @columns = map { [split /\|/] } split /\n/, $server->sql(<<~'SQL');
         select attrelid::regclass, attname from pg_attribute join pg_class on pg_class.oid = attrelid
-        where relnamespace = 'users'::regnamespace and relkind = 'r' and relname not in ('audit', 'event') and (attname = 'user_id' or relname = 'account' and attname = 'id')
+        where relnamespace = 'users'::regnamespace and relkind = 'r' and relname <> 'audit' and (attname = 'user_id' or relname = 'account' and attname = 'id')
         SQL
     return join ' ', sort map { "$_->[0]:" . $server->sql("select count(*) from $_->[0] where $_->[1] = $id") } @columns;
 }
 
 subtest 'an account is removed' => sub {
     my $id = $jane->{id};
-    my $all = 'users.account:1 users.change:1 users.credential:1 users.idempotency:1 users.provider_account:1 users.token:1';
+    $server->sql("insert into users.event (type, user_id, fields) values ('user.updated', $id, '{city}')");
+    my $all = 'users.account:1 users.change:1 users.credential:1 users.event:1 users.idempotency:1 users.provider_account:1 users.token:1';
     is left_of($id), $all, 'all tables that name an account have it';
     my ($status, $output, $error) = usersctl(qw(--json user remove), $id);
     is $status, 1, 'without --yes';
     is $error, "usersctl: nothing is removed: --yes erases what this says\n", '... nothing is';
     my $would = JSON::PP->new->decode($output);
-    is_deeply [@$would{qw(outcome tokens credentials provider_accounts idempotency_keys changes)}], ['not removed', (1) x 5], '... it says what would be';
+    is_deeply [@$would{qw(outcome tokens credentials provider_accounts idempotency_keys changes events)}], ['not removed', (1) x 6], '... it says what would be';
     like $output, qr/"unprocessed_usage":12\.500,/, '... and what was not billed';
     like $would->{kept}, qr/backups/, '... and what it can not reach';
     is left_of($id), $all, '... all is there';
@@ -413,7 +414,7 @@ subtest 'an account is removed' => sub {
     my $others = $server->sql("select row from users.account as row where id <> $id order by id");
     my $removed = told(qw(user remove external_id=4711 --yes));
     is $removed->{outcome}, 'removed', 'with --yes';
-    is_deeply [@$removed{qw(tokens credentials provider_accounts idempotency_keys changes)}], [(1) x 5], '... it says what was';
+    is_deeply [@$removed{qw(tokens credentials provider_accounts idempotency_keys changes events)}], [(1) x 6], '... it says what was';
     is left_of($id), $all =~ s/1/0/gr, 'nothing is left of it';
     is $server->sql("select row from users.account as row order by id"), $others, 'the others are';
     is $server->request(GET => '/api/users', %token)->{status}, 401, 'its token is a 401';

@@ -66,7 +66,7 @@ subtest 'nothing is wrong' => sub {
     is $status, 0, 'the exit status is 0';
     is $error, '', 'it has no complaint';
     is_deeply [grep { $found->{$_}[0] ne 'ok' } sort keys %$found], [], 'all is well' or diag explain $found;
-    is_deeply [sort keys %$found], [sort qw(clock collation connection connections contract durability encoding indexes log
+    is_deeply [sort keys %$found], [sort qw(clock collation connection connections contract durability encoding events indexes log
         memory migrations pooler primary privileges reference rights role sequences size transport vacuum version wraparound)],
         'it has looked at all of this';
     my ($same, $text) = $usersctl->run('check', @SQL);

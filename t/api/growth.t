@@ -103,6 +103,6 @@ $usersctl->told('purge');
 is rows()->{$_}, $before->{$_} // 0, "a month later nothing is left in $_" for qw(idempotency change);
 is rows()->{credential} - $before->{credential}, $all - $MONTHS, '... nor a credential that was revoked';
 is rows()->{token} - $before->{token}, 1, '... nor a token but the one that has ten days left';
-is_deeply $usersctl->told('purge'), { map { $_ => 0 } qw(tokens credentials idempotency_keys changes audit) }, 'then there is nothing to do';
+is_deeply $usersctl->told('purge'), { map { $_ => 0 } qw(tokens credentials idempotency_keys changes audit events) }, 'then there is nothing to do';
 
 done_testing;

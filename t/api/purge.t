@@ -59,16 +59,16 @@ sub left () {
 subtest 'purge deletes what is dead for long enough, and nothing else' => sub {
     fill();
     my $others = $server->sql(q(select * from users.token where scopes <> '{purge}' order by 1));
-    is_deeply $usersctl->told('purge'), { tokens => 2 * 2700 + 3000, credentials => 2700, idempotency_keys => 2700, changes => 0, audit => 0 },
+    is_deeply $usersctl->told('purge'), { tokens => 2 * 2700 + 3000, credentials => 2700, idempotency_keys => 2700, changes => 0, audit => 0, events => 0 },
         'how many went';
     is left(), 2 * 3000 + 2 * 300 . '|300|3300', 'what is left';
     is $server->sql(q(select * from users.token where scopes <> '{purge}' order by 1)), $others,
         'all other tokens are';
     is_deeply $usersctl->told(qw(purge --older-than 5m --batch 1)),
-        { tokens => 600, credentials => 300, idempotency_keys => 0, changes => 0, audit => 0 }, 'what died an hour ago, in many batches';
+        { tokens => 600, credentials => 300, idempotency_keys => 0, changes => 0, audit => 0, events => 0 }, 'what died an hour ago, in many batches';
     is left(), '6000|300|3000', 'the living are left';
     my ($status, $output) = $usersctl->run('purge');
-    is $output, "tokens            0\ncredentials       0\nidempotency_keys  0\nchanges           0\naudit             0\n", 'nothing to do';
+    is $output, "tokens            0\ncredentials       0\nidempotency_keys  0\nchanges           0\naudit             0\nevents            0\n", 'nothing to do';
 };
 
 subtest 'the names of changes go after an hour' => sub {
@@ -116,7 +116,7 @@ subtest 'a signal ends it, and what it has deleted stays so' => sub {
     my ($status, $output, $error) = $usersctl->end($started);
     is $status, 0, 'it ends well';
     is $error, "usersctl: interrupted\n", 'and says so';
-    is_deeply(JSON::PP->new->decode($output), { tokens => 8400, credentials => 0, idempotency_keys => 0, changes => 0, audit => 0 },
+    is_deeply(JSON::PP->new->decode($output), { tokens => 8400, credentials => 0, idempotency_keys => 0, changes => 0, audit => 0, events => 0 },
         'and how many went');
     $lock->sql('rollback');
     is left(), '6600|3000|6000', 'those are gone';
@@ -132,14 +132,14 @@ subtest 'nothing reads a large table as a whole' => sub {
         [$key,  qw(token revoke), substr sha256_hex('living1'), 0, 12],
         [$key,  qw(token list --limit 3)],
         [qr/Scan (?:using|on) token_user_id\b/, qw(token list --user 1)],
-        [qr/$walk token.*$walk credential.*$walk idempotency.*$walk change.*$walk audit/s, 'purge'],
+        [qr/$walk token.*$walk credential.*$walk idempotency.*$walk change.*$walk audit.*$walk event/s, 'purge'],
     ) {
         my ($plan, @arguments) = @$_;
         my $before = length $server->postgres->log;
         is(($usersctl->run(@arguments))[0], 0, "@arguments goes well");
         my $plans = substr $server->postgres->log, $before;
         like $plans, $plan, '... it reads what it needs';
-        unlike $plans, qr/Seq Scan on (?:token|credential|idempotency|change|audit)\b/, '... and no more';
+        unlike $plans, qr/Seq Scan on (?:token|credential|idempotency|change|audit|event)\b/, '... and no more';
     }
 };
 

@@ -60,11 +60,11 @@ subtest 'the manual page and --help tell the same' => sub {
     is $error,  '', '... without a complaint';
     my ($commands, $options) = $help =~ /^Commands:\n(.*)^Options:\n(.*)/ms;
     my @commands = $commands =~ /^  (\S.*)$/mg;
-    is scalar @commands, 39, 'it has the commands';
+    is scalar @commands, 43, 'it has the commands';
     like $manual, qr/^ +\Q$_\E$/m, "the page has '$_'" for @commands;
     my @known  = $manual =~ /^       ([a-z]+(?: [a-z]+)?(?: [A-Z_]+)?(?: [A-Z]+=VALUE\.\.\.)?(?: \[?--.*)?)$/mg;
     my %listed = map { $_ => 1 } @commands;
-    is_deeply [grep { /^(?:application|token|credential|user|plan|group|quota|usage|audit|purge|database|check)\b/ && !$listed{$_} } @known],
+    is_deeply [grep { /^(?:application|token|credential|user|plan|group|quota|usage|audit|event|purge|database|check)\b/ && !$listed{$_} } @known],
         [], 'and no other';
 
     my %in_help = map { $_ => 1 } $options =~ /^  (--[a-z-]+(?: [A-Z]+)?)/mg;
@@ -349,7 +349,7 @@ subtest 'an old client secret can stay valid for a while' => sub {
     is grant('rotated', $old), 401, 'when it has ended it is wrong';
     is grant('rotated', $new), 200, '... and the new one right';
     is listed('rotated')->{old_secret_expires_at}, undef, '... and the list has none';
-    is_deeply told('purge'), { tokens => 0, credentials => 0, idempotency_keys => 0, changes => 0, audit => 0 }, '... nor has purge to do with it';
+    is_deeply told('purge'), { tokens => 0, credentials => 0, idempotency_keys => 0, changes => 0, audit => 0, events => 0 }, '... nor has purge to do with it';
     is grant('rotated', $new), 200, '... which changes nothing';
 
     ($old, $new) = ($new, $rotate->(qw(--keep-old 1y))->{client_secret});

@@ -5,6 +5,7 @@ use v5.36;
 use Cwd            qw(abs_path realpath);
 use File::Basename qw(dirname);
 use Users::Test::Fault;
+use Users::Test::Receiver;
 use Users::Test::Torture;
 use Users::Test::Usersctl;
 
@@ -121,6 +122,19 @@ subtest 'usersctl' => sub {
     open my $out, '>', $file or die "$file: $!\n";
     print $out $settings;
     close $out;
+    # One event, which is due whatever happens to it; and who wants no more, which ends its delivery.
+    my $receiver = Users::Test::Receiver->new($server->dir);
+    $receiver->behave(410);
+    my $endpoint = $server->dir . '/endpoint';
+    open $out, '>', $endpoint or die "$endpoint: $!\n";
+    chmod 0600, $endpoint;
+    print $out 'url ', $receiver->url, "\nsecret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\nallow http\nallow private\n";
+    close $out;
+    $server->sql(<<~'SQL');
+        create function due() returns trigger language plpgsql as 'begin new.due_at := now(); return new; end';
+        create trigger due before update on users.event for each row execute function due();
+        insert into users.event (type, user_id, fields) values ('user.updated', 1, '{city}')
+        SQL
     my @commands = (
         ['', qw(--help)],
         ['', qw(user show 1)],
@@ -143,6 +157,9 @@ subtest 'usersctl' => sub {
         ["id,projects\n1,2\n", qw(usage import)],
         ['{"id":1,"projects":2}', qw(usage import)],
         ["id,projects\n1,x\n", qw(usage import)],
+        ['', qw(event list)],
+        ['', qw(event retry --failing)],
+        ['', qw(event deliver --once --attempts 1000 --endpoint), $endpoint],
         ['', qw(purge)],
         ['', qw(database status --sql), "$SOURCE/sql"],
         ['', qw(database upgrade --sql), "$SOURCE/sql"],

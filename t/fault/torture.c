@@ -21,6 +21,7 @@
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
 #include <apr_thread_proc.h>
+#include <curl/curl.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -279,7 +280,24 @@ static json_t *fail_to_load(json_error_t *error)
          (cond, mutex, \
           &(struct timespec){until->tv_sec - atomic_load(&state->ahead), until->tv_nsec}), \
          ETIMEDOUT, NOTHING, 0) \
+    /* libcurl, of usersctl */ \
+    call(CURLcode, curl_global_init, (long flags), (flags), CURLE_OUT_OF_MEMORY, NOTHING, 0) \
+    call(CURLM *, curl_multi_init, (void), (), NULL, NOTHING, 0) \
+    call(CURLMcode, curl_multi_add_handle, (CURLM *multi, CURL *easy), (multi, easy), \
+         CURLM_OUT_OF_MEMORY, NOTHING, 0) \
+    call(CURL *, curl_easy_init, (void), (), NULL, NOTHING, 0) \
+    call(struct curl_slist *, curl_slist_append, (struct curl_slist *list, const char *text), \
+         (list, text), NULL, NOTHING, 0) \
+    call(CURLU *, curl_url, (void), (), NULL, NOTHING, 0) \
+    call(CURLUcode, curl_url_set, \
+         (CURLU *url, CURLUPart part, const char *text, unsigned int flags), \
+         (url, part, text, flags), CURLUE_OUT_OF_MEMORY, NOTHING, 0) \
+    call(CURLUcode, curl_url_get, \
+         (CURLU *url, CURLUPart part, char **text, unsigned int flags), \
+         (url, part, text, flags), CURLUE_OUT_OF_MEMORY, NOTHING, 0) \
     /* libc, of usersctl */ \
+    call(int, socket, (int family, int type, int protocol), (family, type, protocol), \
+         (fail_with(EMFILE), -1), NOTHING, 0) \
     call(int, setenv, (const char *name, const char *value, int replace), \
          (name, value, replace), (fail_with(ENOMEM), -1), NOTHING, 0) \
     call(int, open, (const char *path, int flags), (path, flags), (fail_with(EACCES), -1), \
@@ -442,7 +460,15 @@ static const char *const harmless[] = {
     /* set a pointer, and how much is told */
     "PQsetErrorVerbosity", "PQsetNoticeReceiver",
     /* of a message, which nobody misses */
-    "PQcancel", "PQfreemem",
+    "PQcancel", "PQfreeCancel", "PQfreemem",
+    /* whether it is connected then is asked by PQstatus */
+    "PQreset",
+    /* what goes wrong with a transfer is told by its result; a message without one of its options
+       is not sent */
+    "curl_easy_cleanup", "curl_easy_getinfo", "curl_easy_setopt", "curl_easy_strerror", "curl_free",
+    "curl_global_cleanup", "curl_multi_cleanup", "curl_multi_info_read", "curl_multi_perform",
+    "curl_multi_poll", "curl_multi_remove_handle", "curl_multi_setopt", "curl_slist_free_all",
+    "curl_url_cleanup",
     /* characters */
     "inet_ntop", "inet_pton", "utf8proc_charwidth", "utf8proc_get_property", "utf8proc_iterate",
     "strcasecmp", "strncasecmp", "strchr", "strcmp", "strcspn", "strlen", "strncmp", "strpbrk",
