@@ -238,15 +238,15 @@ subtest 'and with the time to connect' => sub {
     my $port = $mute->sockport;
     my $conninfo = $server->conninfo =~ s/host=(\S+)/host=127.0.0.1,$1 port=$port,5432/r;
     $server->start(site =>
-            two_vhosts('UsersDBConnectTimeout 500ms', 'UsersDBConnectTimeout 3s', $conninfo));
+            two_vhosts('UsersDBConnectTimeout 500ms', 'UsersDBConnectTimeout 2s', $conninfo));
     my %seconds;
     for my $host ('inherits.example', 'back.example') {
         my $before = now;
         is request($host, 'GET', token => READ_TOKEN)->{status}, 200, "$host: GET answers";
         $seconds{$host} = now - $before;
     }
-    cmp_ok $seconds{'inherits.example'}, '<', 2.5, 'UsersDBConnectTimeout of the server';
-    cmp_ok $seconds{'back.example'},     '>', 2.5, 'UsersDBConnectTimeout of its own';
+    cmp_ok $seconds{'inherits.example'}, '<', 1.5, 'UsersDBConnectTimeout of the server';
+    cmp_ok $seconds{'back.example'},     '>', 1.5, 'UsersDBConnectTimeout of its own';
     $server->stop;
 };
 

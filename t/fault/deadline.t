@@ -140,10 +140,10 @@ sub borrow ($port) {
 
 subtest 'a silent end is noticed in time' => sub {
     my %number = (keepalives_idle => 4, keepalives_interval => 5, keepalives_count => 6, tcp_user_timeout => 18);
-    my %own    = (keepalives_idle => 30, keepalives_interval => 10, keepalives_count => 3, tcp_user_timeout => 600);
+    my %own    = (keepalives_idle => 30, keepalives_interval => 10, keepalives_count => 3, tcp_user_timeout => 4000);
     my %other  = (keepalives_idle => 500, keepalives_interval => 7, keepalives_count => 5, tcp_user_timeout => 12345);
   SKIP: for my $name ('', sort keys %other) {
-        $server->start_child(conninfo => $conninfo . ($name && " $name=$other{$name}"));
+        $server->start_child(timeout => 4, conninfo => $conninfo . ($name && " $name=$other{$name}"));
         is $server->request(GET)->{status}, 200, $name || 'by default';
         my $socket = borrow($port) // skip 'the system does not lend a socket', 1;
         my %options = map { $_ => unpack 'i', getsockopt $socket, IPPROTO_TCP, $number{$_} } keys %number;
