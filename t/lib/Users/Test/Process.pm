@@ -11,7 +11,7 @@ use Time::HiRes qw(CLOCK_MONOTONIC clock_gettime sleep);
 our @EXPORT_OK = qw(DEADLINE end end_all ended now reap run slurp spawn wait_until);
 
 # Seconds that anything waited for may take; memcheck slows httpd down some twenty times.
-use constant DEADLINE => $ENV{USERS_TEST_VALGRIND} ? 300 : 30;
+use constant DEADLINE => $ENV{USERS_TEST_VALGRIND} ? 300 : 60;
 
 my %running;    # by process id
 
