@@ -108,7 +108,8 @@ for my $slots (1, 2) {
             $count{ $_->answer->{status} }++ for @flood;
             is_deeply [grep { !/^(?:401|503)$/ } keys %count], [], 'each is answered';
         }
-        is send_from($server->connect, '192.0.2.1', other1 => $PASSWORD)->answer->{status}, 200, 'others are let in';
+        my $other = sub { send_from($server->connect, '192.0.2.1', other1 => $PASSWORD)->answer->{status} };
+        ok wait_until(sub { $other->() == 200 }, undef), 'others are let in';    # half a second may be too short for one
         guess(sub { '198.51.100.1' }) for 1 .. 12;
         $server->stop;    # which fails where httpd does not end
     };
