@@ -32,6 +32,8 @@ declare
   v_username constant text := nullif(p_names ->> 'provider_username', '');
   v_client_id constant text := nullif(p_names ->> 'application', '');
   v_provider text;
+  v_name bytea;
+  v_several boolean; -- applications
   v_ways integer;
   v_applications bigint[];
   v_found bigint[];
@@ -73,23 +75,35 @@ begin
     if v_client_id is null then -- that of an application which is gone
       v_found := v_found || array(select id from users.account where application_id is null and external_id = v_external_id);
     end if;
-  else -- by the index provider_account_name
+  else -- by the indexes provider_account_name and provider_account_later_name
     v_provider := lower(coalesce(nullif(p_names ->> 'provider', ''), 'cpanel') collate "C");
+    v_name := sha256(replace(
+      octet_length(v_provider)::text || ' ' || octet_length(v_server)::text || ' '
+      || v_provider || v_server || v_username, chr(92), chr(92) || chr(92))::bytea);
     v_found := array(
-      select provider_account.user_id from users.provider_account
+      (select first.user_id from users.provider_account as first
       where application_id = any (v_applications)
         and sha256(replace(
           octet_length(provider)::text || ' ' || octet_length(provider_server)::text || ' '
-          || provider || provider_server || provider_username, chr(92), chr(92) || chr(92))::bytea)
-        = sha256(replace(
-          octet_length(v_provider)::text || ' ' || octet_length(v_server)::text || ' '
-          || v_provider || v_server || v_username, chr(92), chr(92) || chr(92))::bytea));
+          || provider || provider_server || provider_username, chr(92), chr(92) || chr(92))::bytea) = v_name)
+      union all
+      (select later.user_id from users.provider_account_later as later
+      where application_id = any (v_applications)
+        and sha256(replace(
+          octet_length(provider)::text || ' ' || octet_length(provider_server)::text || ' '
+          || provider || provider_server || provider_username, chr(92), chr(92) || chr(92))::bytea) = v_name
+      limit 11));
   end if;
   if cardinality(v_found) > 1 then
-    fault := format('%s accounts have this %s: name its application, too, such as application=%s', cardinality(v_found),
+    v_several := (select count(distinct coalesce(application_id, 0)) > 1 from users.account where id = any (v_found));
+    fault := format('%s accounts have this %s: %s%s',
+      case when cardinality(v_found) > 10 then 'more than 10' else cardinality(v_found)::text end,
       case when v_external_id is null then 'provider_server and provider_username' else 'external_id' end,
-      (select coalesce(min(client_id), 'CLIENT_ID') from users.application
-        where id in (select application_id from users.account where id = any (v_found))));
+      case when v_several then format('name its application, too, such as application=%s, or its id: ',
+        (select coalesce(min(client_id), 'CLIENT_ID') from users.application
+          where id in (select application_id from users.account where id = any (v_found))))
+        else 'name its id: ' end,
+      (select string_agg(id::text, ', ' order by id) from (select unnest(v_found) as id order by 1 limit 10) as ids));
   else
     user_id := v_found[1];
   end if;
@@ -98,7 +112,8 @@ $$;
 comment on function users_admin.find_user is
   'The id of an account by p_names, an object with one of: id; email; external_id; provider_server and provider_username, '
   'perhaps with provider (cpanel). The last two belong to an application, which application (a client_id) names: it may be '
-  'left out where one account alone has them. fault: why these are no names; null and no user_id: there is no such account.';
+  'left out where one account alone has them. fault: why these are no names, or that several accounts have them, with the '
+  'ids of up to ten; null and no user_id: there is no such account.';
 
 -- Accounts
 
@@ -277,7 +292,7 @@ begin
     insert into users.provider_account (application_id, provider, provider_server, provider_username, user_id)
     values (v_application_id, p_fields ->> 'provider', p_fields ->> 'provider_server', p_fields ->> 'provider_username', v_id)
     on conflict do nothing;
-    if not found then
+    if not found or users.has_later_account(v_application_id, p_fields) then
       raise unique_violation using message = 'provider_username has already been taken on this provider_server';
     end if;
   end if;
@@ -318,7 +333,8 @@ begin
   from users.account where account.id = v_id;
   tokens := (select count(*) from users.token where user_id = v_id);
   credentials := (select count(*) from users.credential where user_id = v_id);
-  provider_accounts := (select count(*) from users.provider_account where user_id = v_id);
+  provider_accounts := (select count(*) from users.provider_account where user_id = v_id)
+    + (select count(*) from users.provider_account_later where user_id = v_id);
   idempotency_keys := (select count(*) from users.idempotency where user_id = v_id);
   changes := (select count(*) from users.change where user_id = v_id);
   audit := (select count(*) from users.audit where user_id = v_id);
@@ -357,7 +373,8 @@ as $$
       from users.credential as c where c.user_id = account.id),
     (select coalesce(jsonb_agg(jsonb_build_object('application', a.client_id, 'provider', provider,
         'provider_server', provider_server, 'provider_username', provider_username)), '[]')
-      from users.provider_account as p join users.application as a on a.id = p.application_id where p.user_id = account.id),
+      from (select * from users.provider_account union all select * from users.provider_account_later) as p
+      join users.application as a on a.id = p.application_id where p.user_id = account.id),
     (select coalesce(jsonb_agg(jsonb_build_object('application', a.client_id, 'key', key, 'created_at', i.created_at)
         order by i.created_at), '[]')
       from users.idempotency as i join users.application as a on a.id = i.application_id where i.user_id = account.id),

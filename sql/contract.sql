@@ -593,6 +593,12 @@ begin
     order by 1, 2, 3, 4 -- which is after all accounts, and in one order, too
     on conflict do nothing
     returning provider_account.user_id
+  ), again as (
+    insert into users.provider_account_later (application_id, provider, provider_server, provider_username, user_id)
+    select c.application_id, c.fields ->> 'provider', c.fields ->> 'provider_server', c.fields ->> 'provider_username', c.id
+    from asked as c
+    join made using (id)
+    where c.id not in (select paired.user_id from paired)
   ), let_in as (
     insert into users.credential (user_id, username, secret_digest)
     select c.id, c.username, c.secret_digest
@@ -613,6 +619,25 @@ $$;
 comment on function users.store_accounts is
   'Store new accounts, each with its pair and its credential, as of users_api.register_accounts; one without an address '
   'gets a generated one. Returns those that were stored; not those whose address is taken. is_first: the pair was new.';
+
+create or replace function users.has_later_account(p_application_id bigint, p_fields jsonb) returns boolean
+language plpgsql stable
+as $$
+begin
+  return exists (
+    select from users.provider_account_later
+    where application_id = p_application_id -- by the index provider_account_later_name
+      and sha256(replace(
+        octet_length(provider)::text || ' ' || octet_length(provider_server)::text || ' '
+        || provider || provider_server || provider_username, chr(92), chr(92) || chr(92))::bytea)
+      = sha256(replace(
+        octet_length(p_fields ->> 'provider')::text || ' ' || octet_length(p_fields ->> 'provider_server')::text || ' '
+        || (p_fields ->> 'provider') || (p_fields ->> 'provider_server') || (p_fields ->> 'provider_username'),
+        chr(92), chr(92) || chr(92))::bytea));
+end
+$$;
+comment on function users.has_later_account is
+  'Is there an account in provider_account_later for the provider''s user of p_fields? It may live when the first one is gone.';
 
 create or replace function users.claim_key(
   p_application_id bigint, p_key text, p_payload_digest bytea) returns text
@@ -754,7 +779,7 @@ begin
         end if;
         v_fields := v_fields - 'email'; -- it is taken
       end loop;
-      if p_conflict and not v_is_first then
+      if p_conflict and (not v_is_first or users.has_later_account(p_application_id, p_fields)) then
         raise unique_violation using constraint = 'provider_account_name';
       end if;
       outcome := 'created';
@@ -799,7 +824,7 @@ end
 $$;
 comment on function users_api.register_account(
   bigint, jsonb, jsonb, text, text, text, boolean, text, bytea, text, boolean, bytea, text) is
-  'Register an account for an application: account, provider_account and credential, or nothing. '
+  'Register an account for an application: account, provider_account (or provider_account_later) and credential, or nothing. '
   'p_fields: the good ones of the request, normalised; p_request: the request itself, of which labels, user.labels '
   'and user.merge_labels count, null where it has none of them and p_idempotency_key is null; '
   'p_default_*: where the request names none, or an unknown locale; '

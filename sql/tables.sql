@@ -46,6 +46,8 @@ insert into users.migration (name) values
   ('024-credential-ended'),
   ('025-event'),
   ('026-audit'),
+  ('027-provider-account-later'),
+  ('028-provider-account-later-rows'),
   ('functions');
 
 -- Reference data
@@ -282,9 +284,22 @@ create unique index provider_account_name on users.provider_account (application
 alter table users.provider_account replica identity full;
 create index provider_account_user_id on users.provider_account (user_id);
 comment on table users.provider_account is
-  'The account that was first registered for a user of a provider''s server (cPanel and the like).';
+  'An account that was registered for a user of a provider''s server (cPanel and the like), one for each of those users.';
 comment on column users.provider_account.provider is 'in lower case: cpanel';
 comment on column users.provider_account.provider_server is 'URL or unique name; provider_username is unique within it';
+
+create table users.provider_account_later (
+  application_id bigint not null references users.application on delete cascade,
+  provider text not null,
+  provider_server text not null,
+  provider_username text not null,
+  user_id bigint primary key references users.account on delete cascade
+);
+create index provider_account_later_name on users.provider_account_later (application_id, sha256(replace(
+  octet_length(provider)::text || ' ' || octet_length(provider_server)::text || ' '
+  || provider || provider_server || provider_username, chr(92), chr(92) || chr(92))::bytea));
+comment on table users.provider_account_later is
+  'The accounts that were registered for a user whom provider_account had already (UsersDuplicates create).';
 
 create table users.idempotency (
   application_id bigint references users.application on delete cascade,

@@ -287,7 +287,8 @@ $$;
 comment on function users_panel.set_usage is
   'Set usage of an account, or of up to 1000, all or none: {"id": 17, "projects": 3, "unprocessed_usage": 12.50}, or a list of '
   'such. An account is named by id; email; external_id; or provider_server and provider_username (provider: cpanel where it '
-  'is missing), the last two with application, a client_id, where more than one has them. Values are absolute, and what is '
+  'is missing), the last two with application, a client_id, where more than one has them; one that is several is faulty, and '
+  'the message names the ids of up to ten. Values are absolute, and what is '
   'not named stays. Returns how many accounts have changed. Refuses (22023) what is faulty, with its number from 1 on; '
   '55P03: somebody holds an account for longer than a second, so try again.';
 

@@ -103,6 +103,7 @@ const users_query users_queries_of_server[] = {
     "('event_pkey'), ('event_user_id'),"                                                           \
     " ('group_quota_pkey'), ('idempotency_credential_id'), ('idempotency_pkey'),"                  \
     " ('idempotency_user_id'), ('language_pkey'), ('migration_pkey'),"                             \
+    " ('provider_account_later_name'), ('provider_account_later_pkey'),"                           \
     " ('provider_account_name'), ('provider_account_user_id'), ('script_pkey'),"                   \
     " ('token_application_id'), ('token_credential_id'), ('token_pkey'), ('token_user_id'))"       \
     " as wanted (name)"

@@ -31,7 +31,7 @@ sub refuses (@cases) {
 
 sub data () {
     return join "\n", map { $server->sql("select row from users.$_ as row order by row::text") }
-        qw(account provider_account billing_plan account_group group_quota token credential);
+        qw(account provider_account provider_account_later billing_plan account_group group_quota token credential);
 }
 
 # The account of API credentials that a user is given.
@@ -179,7 +179,7 @@ subtest 'an account is found' => sub {
         provider_server=https://s.example:2087 provider_username=jane));
     refuses(
         [1, qr/2 accounts have this external_id: name its application, too, such as application=panel/, qw(user show external_id=4711)],
-        [1, qr/2 accounts have this provider_server and provider_username: name its application/,
+        [1, qr/2 accounts have this provider_server and provider_username: name its application, too, such as application=panel, or its id: $id, $other->{id}$/,
             qw(user show provider_server=https://s.example:2087,provider_username=jane)],
         [1, qr/there is no user external_id=4712/,          qw(user show external_id=4712)],
         [1, qr/there is no user id=x/,                      qw(user show id=x)],
@@ -390,7 +390,8 @@ subtest 'an account is exported' => sub {
 sub left_of ($id) {
     my @columns = map { [split /\|/] } split /\n/, $server->sql(<<~'SQL');
         select attrelid::regclass, attname from pg_attribute join pg_class on pg_class.oid = attrelid
-        where relnamespace = 'users'::regnamespace and relkind = 'r' and relname <> 'audit' and (attname = 'user_id' or relname = 'account' and attname = 'id')
+        where relnamespace = 'users'::regnamespace and relkind = 'r' and (attname = 'user_id' or relname = 'account' and attname = 'id')
+          and relname not in ('audit', 'provider_account_later') -- see above
         SQL
     return join ' ', sort map { "$_->[0]:" . $server->sql("select count(*) from $_->[0] where $_->[1] = $id") } @columns;
 }
@@ -421,6 +422,47 @@ subtest 'an account is removed' => sub {
     is user($id)->{status}, 401, '... and its credentials';
     refuses([1, qr/there is no user $id/, qw(user remove --yes), $id], [1, qr/there is no user 99/, qw(user remove 99)]);
     ok told(qw(user add fname=Jane lname=Roe email=jane@example.com))->{id} != $id, 'another gets its address, and not its id';
+};
+
+# Under UsersDuplicates create a provider's user has as many accounts as were registered for it.
+subtest 'a provider\'s user that was registered again' => sub {
+    my @pair = (provider_server => 'again.example', provider_username => 'jane');
+    my $register = sub {
+        return $server->request(POST => '/api/users', token => REGISTER_TOKEN, json => { user => { fname => 'Jane', lname => 'Roe', @pair } });
+    };
+    my @ids = map { $register->()->{json}{user}{id} } 1 .. 3;
+    my $user = 'provider_server=again.example,provider_username=jane';
+    my $several = sub ($n, @of) {
+        my $ids = join ', ', sort { $a <=> $b } @of;
+        return [1, qr/\Q$user\E: $n accounts have this provider_server and provider_username: name its id: $ids$/];
+    };
+    refuses(map { [$several->(3, @ids)->@*, @$_] } [qw(user show), $user], [qw(user suspend), $user], [qw(user resume), $user],
+        [qw(user export), $user], [qw(user remove --yes), $user], [qw(user set), $user, 'city=Delft'], [qw(usage set), $user, 'projects=3'],
+        [qw(credential add), $user], [qw(token revoke --user), $user]);
+    my ($status, undef, $error) = $usersctl->run_with("provider_server,provider_username,projects\nagain.example,jane,3\n", qw(usage import));
+    is $status, 2, 'an import refuses it, too';
+    like $error, qr/line 2: 3 accounts have this provider_server/, '... and says why';
+    is_deeply told(qw(user export), $ids[1])->{provider_accounts},
+        [{ application => CLIENT_ID, provider => 'cpanel', @pair }], 'its export has each of them';
+
+    my $removed = told(qw(user remove --yes), $ids[0]);
+    is $removed->{provider_accounts}, 1, 'the first one is removed';
+    refuses([$several->(2, @ids[1, 2])->@*, qw(user show), $user]);
+    is told(qw(user remove --yes), $ids[1])->{provider_accounts}, 1, 'so is another';
+    is told(qw(user show), $user)->{id}, $ids[2], 'the one that is left is found';
+    refuses([1, qr/provider_username has already been taken/, qw(user add fname=J lname=R email=again@example.com),
+        'application=' . CLIENT_ID, map { "$pair[$_]=$pair[$_ + 1]" } 0, 2]);
+    $server->stop;
+    $server->start(vhost => 'UsersDuplicates conflict');
+    is $register->()->{status}, 409, '... and is in the way of another one, where UsersDuplicates says so';
+    $server->stop;
+    $server->start;
+
+    push @ids, map { $register->()->{json}{user}{id} } 1 .. 10;
+    my ($refused, $output, $message) = usersctl(qw(user show), $user);
+    is $refused, 1, 'many of them are refused';
+    is scalar(() = $message =~ /\b\d+(?=[,\n])/g), 10, '... with the ids of ten';
+    like $message, qr/more than 10 accounts/, '... and it says so';
 };
 
 # Whoever repeats a key holds its row and wants the account; a token's issue holds the credential.

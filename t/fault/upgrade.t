@@ -239,8 +239,19 @@ subtest 'an upgraded database is like a new one' => sub {
     make_old('plain', 10);
     $server->sql("insert into users.token (digest, application_id, scopes)
         select sha256('old'), 1, string_to_array(repeat('register public ', 3000), ' ')", 'plain');
+    # of a provider's user: the first account, two later ones, one of another user, one that another application has
+    $server->sql(<<~'SQL', 'plain');
+        insert into users.application (id, name, client_id, secret_digest) overriding system value values (9, 'b', 'b', sha256('b'));
+        update users.account set application_id = case id when 7 then 9 else 1 end,
+          labels = jsonb_build_object('cpanel', jsonb_build_object('s.example', case id when 6 then 'jo' else 'jane' end), 'a', 1)
+        where id between 3 and 7;
+        insert into users.provider_account (application_id, provider, provider_server, provider_username, user_id)
+        values (1, 'cpanel', 's.example', 'jane', 3);
+        SQL
     my ($status, undef, $error) = database('plain', 'upgrade');
     is $status, 0, 'upgrade' or diag $error;
+    is $server->sql('select user_id from users.provider_account_later order by 1', 'plain'), "4\n5",
+        'accounts that were registered again are known by their labels';
     my %kept = map { $_ => 1 } KEPT;
     is_deeply [grep { !$kept{ (split /\|/)[0] } } catalog('plain')->@*], catalog('fresh'),
         'the same tables, views, functions and rights';
