@@ -40,7 +40,7 @@ users_refusal users_oauth_failure(request_rec *r, users_outcome outcome)
 /* Parameters */
 
 /* Clients in the field send JSON: the same parameters, as an object's members. */
-static apr_hash_t *read_json(const char *text, apr_size_t length, const char *const *known,
+static apr_hash_t *read_json(char *text, apr_size_t length, const char *const *known,
                              apr_pool_t *pool, const char **error)
 {
     apr_hash_t *parameters = apr_hash_make(pool);

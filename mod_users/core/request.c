@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define SMALLEST_EXPONENT (-324)            /* of the first digit of a double, in powers of ten */
-#define LARGEST_EXPONENT  (INT_MAX / 2 - 1) /* that PostgreSQL reads, be it a zero's */
+#define LARGEST_EXPONENT  (INT_MAX / 2 - 1) /* that PostgreSQL reads */
 #define SCALE_MAX         16383             /* decimals of PostgreSQL's numeric */
 #define EXPONENT_MAX      (LONG_MAX / 2)    /* no body has the digits to make up for more */
 
@@ -67,7 +67,7 @@ static const char *sentence_of(const json_error_t *error)
 }
 
 /* The end of the string that begins here, behind its quote. */
-static const char *skip_string(const char *at)
+static char *skip_string(char *at)
 {
     for (at++; *at != '"'; at++) {
         at += *at == '\\';
@@ -84,60 +84,83 @@ static long read_exponent(const char *at)
                                     : (exponent > EXPONENT_MAX ? EXPONENT_MAX : exponent);
 }
 
-/*
- * Read a number that jansson has accepted. Is it not zero, but would be as a double; or is it
- * written with more decimals, or another exponent, than PostgreSQL takes? A zero's exponent counts
- * as another number's, since its decimals are kept. Returns where the number ends. (strtod() would
- * ask the locale.)
- */
-static const char *read_number(const char *at, bool *out_of_range)
+/* Is a number zero as a double, by jansson? Where memory runs out *unknown is set, and it is. */
+static bool rounds_to_zero(const char *number, size_t length, bool *unknown)
 {
+    json_t *value = json_loadb(number, length, JSON_DECODE_ANY, NULL);
+    bool zero = json_number_value(value) == 0;
+
+    *unknown |= !value;
+    json_decref(value);
+    return zero;
+}
+
+/*
+ * Read a number that jansson has accepted. Would it be zero as a double, and is not; or is it
+ * written with more decimals, or a larger exponent, than PostgreSQL takes? A zero is never that:
+ * since PostgreSQL would keep the decimals of its exponent, it is made a plain 0 with spaces behind
+ * it. Returns where the number ends.
+ */
+static char *read_number(char *at, bool *out_of_range, bool *unknown)
+{
+    char *start = at + (*at == '-');
     const char *first = NULL; /* digit that is not 0 */
     const char *point = NULL;
+    const char *digits_end;
     long exponent; /* of the first digit */
     long scale;
-    long written = 0;
 
-    at += *at == '-';
-    for (; *at == '.' || (*at >= '0' && *at <= '9'); at++) {
+    for (at = start; *at == '.' || (*at >= '0' && *at <= '9'); at++) {
         point = *at == '.' ? at : point;
         first = !first && *at > '0' ? at : first;
     }
-    scale = point ? (long)(at - point) - 1 : 0;
+    digits_end = at;
     point = point ? point : at;
+    scale = point < at ? (long)(at - point) - 1 : 0;
     exponent = first ? (long)(point - first) - (first < point) : 0;
     if (*at == 'e' || *at == 'E') {
-        written = read_exponent(at + 1);
+        long written = read_exponent(at + 1);
+
         at += 1 + strspn(at + 1, "+-0123456789");
+        exponent += written;
+        scale -= written;
     }
-    exponent += written;
-    *out_of_range =
-        exponent < SMALLEST_EXPONENT || exponent > LARGEST_EXPONENT || scale - written > SCALE_MAX;
+    if (first) {
+        *out_of_range =
+            exponent < SMALLEST_EXPONENT || exponent > LARGEST_EXPONENT || scale > SCALE_MAX ||
+            (exponent == SMALLEST_EXPONENT && rounds_to_zero(start, (size_t)(at - start), unknown));
+    } else if (at > digits_end || scale > SCALE_MAX) {
+        memset(start + 1, ' ', (size_t)(at - start) - 1);
+    }
     return at;
 }
 
 /*
- * Is there a number that jansson takes and PostgreSQL does not, or would write out with thousands
- * of digits? The bytes are an array or an object in JSON.
+ * Is every number one that PostgreSQL takes, and as a double is not zero unless it is? The bytes
+ * are an array or an object in JSON. *error says why not; NULL: memory ran out.
  */
-static bool has_number_out_of_range(const char *bytes, size_t length)
+static bool has_good_numbers(char *bytes, size_t length, const char **error)
 {
-    const char *end = bytes + length;
-    bool found = false;
+    char *end = bytes + length;
+    bool out_of_range = false;
+    bool unknown = false;
 
-    for (const char *at = bytes; at < end && !found;) {
+    for (char *at = bytes; at < end && !out_of_range;) {
         if (*at == '"') {
             at = skip_string(at);
         } else if (*at == '-' || (*at >= '0' && *at <= '9')) {
-            at = read_number(at, &found);
+            at = read_number(at, &out_of_range, &unknown);
         } else {
             at++;
         }
     }
-    return found;
+    if (out_of_range) {
+        *error = unknown ? NULL : OUT_OF_RANGE;
+    }
+    return !out_of_range;
 }
 
-json_t *users_request_load(const char *bytes, size_t length, const char **error)
+json_t *users_request_load(char *bytes, size_t length, const char **error)
 {
     json_error_t reason = {.line = 0}; /* jansson does not set all of it */
     json_t *body;
@@ -152,17 +175,15 @@ json_t *users_request_load(const char *bytes, size_t length, const char **error)
         *error = sentence_of(&reason);
     } else if (is_deeper(body, USERS_REQUEST_DEPTH)) {
         *error = TOO_DEEP;
-    } else if ((json_is_array(body) || json_is_object(body)) &&
-               has_number_out_of_range(bytes, length)) {
-        *error = OUT_OF_RANGE;
-    } else {
+    } else if ((!json_is_array(body) && !json_is_object(body)) ||
+               has_good_numbers(bytes, length, error)) {
         return body;
     }
     json_decref(body);
     return NULL;
 }
 
-json_t *users_request_parse(const char *bytes, size_t length, const char **error)
+json_t *users_request_parse(char *bytes, size_t length, const char **error)
 {
     json_t *body = users_request_load(bytes, length, error);
 

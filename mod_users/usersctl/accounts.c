@@ -82,7 +82,8 @@ static json_t *judge_owners(const judgement *j)
 /* The labels' numbers may have more digits than a C double: the database gets them as they are. */
 static void judge_labels(const judgement *j)
 {
-    const char *text = json_string_value(json_object_get(j->invocation->fields, LABELS));
+    char *text = apr_pstrdup(j->invocation->pool,
+                             json_string_value(json_object_get(j->invocation->fields, LABELS)));
     const char *error;
     json_t *labels = text ? users_request_load(text, strlen(text), &error) : NULL;
 

@@ -213,7 +213,9 @@ static void check_own(const json_t *body, apr_pool_t *pool)
 static void check_account(const char *bytes, size_t length, apr_pool_t *pool)
 {
     const char *error;
-    json_t *body = length > 0 ? users_request_parse(bytes + 1, length - 1, &error) : NULL;
+    json_t *body = length > 0 ? users_request_parse(apr_pstrmemdup(pool, bytes + 1, length - 1),
+                                                    length - 1, &error)
+                              : NULL;
     if (body == NULL) {
         return;
     }
