@@ -217,7 +217,7 @@ begin
       raise;
     end if;
     raise invalid_parameter_value using message =
-      'the scopes are too long for a token, which holds 100 words of 1500 characters in all';
+      'the scopes are too long for a token, which holds at most 100 words, 1500 characters in all';
   end;
   if v_issued then
     return query

@@ -11,7 +11,7 @@
 #include <apr_strings.h>
 
 #define TOO_LONG                                                                                   \
-    "scope is too long (maximum is " APR_STRINGIFY(USERS_SCOPE_WORDS) " words of " APR_STRINGIFY(  \
+    "scope is too long (maximum is " APR_STRINGIFY(USERS_SCOPE_WORDS) " words, " APR_STRINGIFY(    \
         USERS_SCOPE_LENGTH) " characters in all)"
 
 static int reply(request_rec *r, users_refusal refused)

@@ -222,10 +222,11 @@ const char *users_set_conninfo(cmd_parms *cmd, void *location, const char *value
     *(const char **)member_of(cmd) = value;
     if (!users_conninfo_read(value, "password", cmd->pool, &password)) {
         /* libpq's message may quote the string, which may hold a password */
-        return apr_pstrcat(cmd->pool, cmd->cmd->name,
-                           ": not a connection string of PostgreSQL: it takes keywords such as "
-                           "\"host=db.example.com dbname=users\" or a URI postgresql://…",
-                           NULL);
+        return apr_pstrcat(
+            cmd->pool, cmd->cmd->name,
+            ": not a connection string of PostgreSQL: it takes keywords such as "
+            "\"host=db.example.com dbname=users\" or a URI postgresql://db.example.com/users",
+            NULL);
     }
     program = users_password_program(password);
     return program && *program != '/'

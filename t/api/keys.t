@@ -115,7 +115,7 @@ subtest 'the scopes of a token' => sub {
     my $answer = $ask->(scope => $many);
     is $answer->{status}, 400, '6,500 words' or diag $answer->{body};
     is_deeply $answer->{json}, { error => 'invalid_scope',
-        error_description => 'scope is too long (maximum is 100 words of 1500 characters in all)' }, '... say so';
+        error_description => 'scope is too long (maximum is 100 words, 1500 characters in all)' }, '... say so';
     my @some = (split / /, $many)[0 .. 99];
     is $ask->(scope => "@some")->{json}{scope}, "@some", 'a hundred of them';
     is $ask->(scope => "@some public")->{status}, 400, '... and no more';

@@ -98,9 +98,11 @@ cmp_ok scalar keys %$known, '>', 30, 'httpd lists the directives';
 is_deeply [sort keys %$described], [sort keys %$known], 'the manual has the same';
 
 # Words are in the syntax, ranges and all else among the values.
-sub test_values ($name, $argument, $values, $taken) {
+sub test_values ($name, $argument, $values, $taken, $text) {
     if ($taken =~ /^\w+(?: or \w+)+$/) {
-        return is $argument, $taken =~ s/ or /|/gr, '... with its words';
+        is $argument, $taken =~ s/ or /|/gr, '... with its words';
+        my ($table) = $text =~ /^(\| word \|.*?)(?=\n\n)/ms or return;
+        return is_deeply [$table =~ /^\| `(\w+)` \|/mg], [split / or /, $taken], '... each of which is in the table';
     }
     $taken =~ s/^a number from //;
     $taken =~ s/^(0 or )?a duration from (\S+ to \w+), .*/($1 ? '0, or ' : '') . $2/e;
@@ -123,7 +125,7 @@ for my $name (sort keys %$known) {
         is $entry->{Description}, $help =~ s/ ?\(default[^)]*\)//r, 'Description';
         my ($syntax, $argument) = $entry->{Syntax} =~ /^`(\w+) ([^`]+)`$/;
         is $syntax, $name, 'Syntax';
-        test_values($name, $argument, $entry->{Values} // '', $taken) if $taken;
+        test_values($name, $argument, $entry->{Values} // '', $taken, $entry->{text}) if $taken;
         like $entry->{Default}, qr/\b\Q$default\E\b/, 'Default, as the help has it' if $default;
         like $entry->{Default}, qr/^(?:`$name |none\b|the |ServerName|\d)/, '... in its form';
         my ($quoted) = $entry->{Default} =~ /^`$name (.+?)`/;
@@ -195,10 +197,12 @@ sub is_message ($name, $phrase) {
 }
 
 my @headers = glob "$SOURCE/mod_users/*/*.h";
-my @messages;
+my (@messages, @not_ascii);
 for my $file (sort(glob("$SOURCE/mod_users/*.c"), glob "$SOURCE/mod_users/*/*.c")) {
     my $name = $file =~ s{^\Q$SOURCE\E/}{}r;
-    push @messages, map { { %$_, name => $name } } grep { is_message($name, $_) } phrases_of($file, @headers);
+    my @phrases = phrases_of($file, @headers);
+    push @messages, map { { %$_, name => $name } } grep { is_message($name, $_) } @phrases;
+    push @not_ascii, map { "$name:$_->{line}: $_->{text}" } grep { $_->{text} =~ /[^\x00-\x7F]/ } @phrases;
 }
 for my $name (qw(sql/install.sql sql/role.sql sql/tables.sql)) {
     my $sql = slurp("$SOURCE/$name");
@@ -207,6 +211,7 @@ for my $name (qw(sql/install.sql sql/role.sql sql/tables.sql)) {
             text => $1 =~ s/%[IsL]?/%s/gr };
     }
 }
+is_deeply \@not_ascii, [], 'all texts are ASCII: httpd escapes others in its log';
 
 # A message stands in one paragraph, or row of a table, by itself or within others' words.
 my @paragraphs = map { s/\s+/ /gr } map { /^\|/m ? split /\n/ : $_ } split /\n{2,}/, slurp("$SOURCE/doc/manual/errors.md") =~ s/`//gr;
@@ -225,20 +230,21 @@ for my $message (@messages) {
 # The test notices what it is there for.
 open my $source, '>', "$dir/config.c" or die "config.c: $!\n";
 print $source <<'C';
+#define TIMES 3
 #define CURE(what) "raise " what ", or come " \
     "again"
 /* "a comment" */
 static const char *quote(char c)
 {
     ap_log_error(APLOG_MARK, APLOG_ERR, 0, s, "%s has \"quotes\" in " /* here */ "two %" APR_INT64_T_FMT
-                 " parts: " CURE("it"), name, c == '"' ? "yes it was" : NULL);
+                 " parts: " CURE("it") ", " APR_STRINGIFY(TIMES) " times", name, c == '"' ? "yes it was" : NULL);
     return apr_psprintf(p, "%d is a fault of %s", 1, c);
 }
 C
 close $source;
 is_deeply [map { [$_->@{qw(text line level)}, $_->{calls}[-1]] } phrases_of("$dir/config.c")],
-    [['%s has "quotes" in two %d parts: raise it, or come again', 6, 'ERR', 'ap_log_error'],
-    ['yes it was', 7, 'ERR', 'ap_log_error'], ['%d is a fault of %s', 8, undef, 'apr_psprintf']],
+    [['%s has "quotes" in two %d parts: raise it, or come again, 3 times', 7, 'ERR', 'ap_log_error'],
+    ['yes it was', 8, 'ERR', 'ap_log_error'], ['%d is a fault of %s', 9, undef, 'apr_psprintf']],
     'literals are put together';
 like 'it took 1.5 s (100%): why', qr/^${\ pattern_of('it took %.1f s (%u%%): %s')}$/, 'anything stands for a conversion';
 unlike 'it took 1.5 s', pattern_of('it takes %.1f s'), '... and nothing else for its words';

@@ -11,9 +11,9 @@ Users::Test::Phrases - the texts that C source can show somebody
     }
 
 C<phrases_of> reads a C file, and finds every string literal in it, those that stand side by side or have a
-macro for a string between them as one. Of each it tells the C<text>, with its escapes undone; the C<line>;
-the C<calls> that it is an argument of, the innermost last; and the C<level>, where one of these calls
-has named a log level before it (APLOG_x or USERS_LOG_x: x). Strings that headers define are known by these files.
+macro for a string between them, or APR_STRINGIFY of one for a number, as one. Of each it tells the C<text>, with its
+escapes undone; the C<line>; the C<calls> that it is an argument of, the innermost last; and the C<level>, where one of
+these calls has named a log level before it (APLOG_x or USERS_LOG_x: x). What headers define is known by these files.
 
 C<pattern_of> makes a regular expression of a text for printf: anything may stand for a conversion.
 
@@ -41,17 +41,18 @@ sub code_of ($path) {
     return $code;
 }
 
-# Of the macros that are strings: those without parameters, and those with one.
+# Of the macros that are strings: those without parameters, and those with one. And those that are numbers.
 sub macros_of (@paths) {
-    my (%plain, %with);
+    my (%plain, %with, %number);
     for my $code (map { code_of($_) } @paths) {
         $plain{$1} = $2 while $code =~ /^#define (\w+)\s+($STRING[^\n]*)$/mg;
         $with{$1} = [$2, $3] while $code =~ /^#define (\w+)\((\w+)\)\s+($STRING[^\n]*)$/mg;
+        $number{$1} = $2 while $code =~ /^#define (\w+)\s+(\d+)\s*$/mg;
     }
-    return (\%plain, \%with);
+    return (\%plain, \%with, \%number);
 }
 
-sub expand ($code, $plain, $with) {
+sub expand ($code, $plain, $with, $number) {
     for my $name (keys %$with) {
         my ($parameter, $body) = $with->{$name}->@*;
         $code =~ s{\b$name\(\s*($LITERAL)\s*\)}{
@@ -63,7 +64,7 @@ sub expand ($code, $plain, $with) {
     if ($names) {
         1 while $code =~ s/($STRING|'(?:[^'\\]|\\.)+')(*SKIP)(*FAIL)|\b($names)\b/$plain->{$2}/g;
     }
-    return $code;
+    return $code =~ s/\bAPR_STRINGIFY\(\s*(\w+)\s*\)/exists $number->{$1} ? qq{"$number->{$1}"} : $&/ger;
 }
 
 sub unescape ($literals) {
@@ -73,9 +74,9 @@ sub unescape ($literals) {
 
 sub phrases_of ($path, @headers) {
     my $code = code_of($path);
-    my ($plain, $with) = macros_of(@headers, $path);
+    my @macros = macros_of(@headers, $path);
     $code =~ s/^#.*$//mg;
-    $code = expand($code, $plain, $with);
+    $code = expand($code, @macros);
     $code =~ s/($STRING)|\bAPR_\w+_FMT\b/$1 \/\/ '"d"'/ge;    # what follows a % in the string before it
     my (@found, @calls, @levels, $word);
     while ($code =~ /\G(?:\s+|($LITERAL)|'(?:[^'\\]|\\.)+'|(\w+)|(.))/gs) {
