@@ -177,12 +177,11 @@ comment on function users_admin.list_users is
   'Accounts behind p_after as far as p_last (users_admin.next_users), in the order of their ids or the other way round, '
   'to which all filters apply: plan, group, application, country, domain (of the address), created_since (UTC), suspended.';
 
-create or replace function users_admin.account_fields(p_fields jsonb) returns jsonb
+create or replace function users_admin.account_faults(p_fields jsonb) returns table (field text, fault text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_faults jsonb := users.faults(p_fields, null);
-  v_columns jsonb := p_fields - '{plan,group,application,provider,provider_server,provider_username}'::text[];
 begin
   if p_fields ? 'timezone' then
     if not exists (select from pg_timezone_names where name = p_fields ->> 'timezone') then
@@ -192,9 +191,21 @@ begin
   if not users_admin.is_amount(coalesce(p_fields ->> 'unprocessed_usage', '0')) then
     v_faults := v_faults || users.fault('unprocessed_usage', users_admin.amount_wanted());
   end if;
-  if v_faults <> '[]' then
-    raise invalid_parameter_value using message = (
-      select string_agg(format('%s %s', fault ->> 'field', fault ->> 'text'), '; ') from jsonb_array_elements(v_faults) as fault);
+  return query select told ->> 'field', told ->> 'text' from jsonb_array_elements(v_faults) as told;
+end
+$$;
+comment on function users_admin.account_faults is
+  'What of fields, which usersctl has judged as far as that needs no database, can''t be in users.account.';
+
+create or replace function users_admin.account_fields(p_fields jsonb) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_faults constant text := (select string_agg(field || ' ' || fault, '; ') from users_admin.account_faults(p_fields));
+  v_columns jsonb := p_fields - '{plan,group,application,provider,provider_server,provider_username}'::text[];
+begin
+  if v_faults is not null then
+    raise invalid_text_representation using message = v_faults;
   end if;
   if p_fields ? 'plan' then
     v_columns := v_columns
@@ -241,7 +252,7 @@ begin
   if p_labels is not null then
     v_columns := v_columns || jsonb_build_object('labels', users.merged_labels(v_account.labels, p_labels));
     if octet_length((v_columns -> 'labels')::text) > 16384 then
-      raise invalid_parameter_value using message = 'merge_labels is too large (maximum is 16 KiB)';
+      raise invalid_text_representation using message = 'merge_labels is too large (maximum is 16 KiB)';
     end if;
   end if;
   if v_columns ->> 'external_id' is not null and v_account.application_id is null and not v_columns ? 'application_id' then
@@ -283,7 +294,7 @@ begin
   v_columns := v_columns || jsonb_build_object('labels', users.merged_labels(
     case when v_pair then users.new_labels(p_fields, '{}') else '{}' end, coalesce(p_labels, '{}')));
   if octet_length((v_columns -> 'labels')::text) > 16384 then
-    raise invalid_parameter_value using message = 'merge_labels is too large (maximum is 16 KiB)';
+    raise invalid_text_representation using message = 'merge_labels is too large (maximum is 16 KiB)';
   end if;
   execute format('insert into users.account (%1$s) select %1$s from jsonb_populate_record(null::users.account, $1) returning id',
       (select string_agg(quote_ident(key), ', ') from jsonb_object_keys(v_columns) as key))

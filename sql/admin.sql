@@ -2,7 +2,8 @@
 --
 -- These functions run with the rights of whoever calls them, the owner of the tables or a
 -- superuser, and are granted to nobody. They get secrets as digests only. What they refuse is an
--- exception of class 22 or 23, or P0002 for what isn't there, and has changed nothing.
+-- exception of class 22 or 23, or P0002 for what isn't there, and has changed nothing; 22P02: a FIELD=VALUE can't
+-- be right, whatever the database holds of other things.
 --
 -- In a list p_limit is how many rows at most. USER is what users_admin.user_names (accounts.sql) reads: an id, an
 -- e-mail address or another name of an account.

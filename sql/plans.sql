@@ -33,7 +33,7 @@ declare
   v_field constant text := (select min(field) from jsonb_object_keys(p_fields) as field where field <> all (p_known));
 begin
   if v_field is not null then
-    raise invalid_parameter_value
+    raise invalid_text_representation
       using message = format('%s is not a field of it: it takes %s', v_field, array_to_string(p_known, ' and '));
   end if;
 end
@@ -49,13 +49,13 @@ declare
 begin
   perform users_admin.only_fields(p_fields, 'name');
   if coalesce(v_name, '') = '' then
-    raise invalid_parameter_value using message = 'name can''t be blank';
+    raise invalid_text_representation using message = 'name can''t be blank';
   elsif char_length(v_name) > 255 then
-    raise invalid_parameter_value using message = 'name is too long (maximum is 255 characters)';
+    raise invalid_text_representation using message = 'name is too long (maximum is 255 characters)';
   elsif v_name ~ '[[:cntrl:]]' then
-    raise invalid_parameter_value using message = 'name can''t have control characters';
+    raise invalid_text_representation using message = 'name can''t have control characters';
   elsif v_name ~ '^[0-9]+$' then
-    raise invalid_parameter_value using message = 'name must not be a number, since it would be taken for an id';
+    raise invalid_text_representation using message = 'name must not be a number, since it would be taken for an id';
   end if;
   execute format('select id from users.%I where name = $1 and id <> $2', p_table) into v_other using v_name, p_id;
   if v_other is not null then
@@ -73,7 +73,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_word !~ '^[1-9][0-9]{0,8}$' then
-    raise invalid_parameter_value using message = format('the id %s must be a number from 1 to 999999999', p_word);
+    raise invalid_text_representation using message = format('the id %s must be a number from 1 to 999999999', p_word);
   end if;
   id := p_word::integer;
   name := users_admin.entitlement_name(p_table, id, p_fields);
@@ -226,11 +226,11 @@ declare
 begin
   perform users_admin.only_fields(p_fields, 'quota', 'counter');
   if char_length(p_kind) > 255 then
-    raise invalid_parameter_value using message = 'the kind is too long (maximum is 255 characters)';
+    raise invalid_text_representation using message = 'the kind is too long (maximum is 255 characters)';
   elsif char_length(v_counter) > 255 then
-    raise invalid_parameter_value using message = 'counter is too long (maximum is 255 characters)';
+    raise invalid_text_representation using message = 'counter is too long (maximum is 255 characters)';
   elsif (p_add or p_fields ? 'quota') and not users_admin.is_count(v_quota) then
-    raise invalid_parameter_value using message = 'quota ' || users_admin.count_wanted();
+    raise invalid_text_representation using message = 'quota ' || users_admin.count_wanted();
   end if;
   if p_add then
     return query

@@ -140,7 +140,7 @@ declare
 begin
   v_judged := users_admin.judge_usage(p_values, users_admin.usage_counters());
   if v_judged.fault is not null then
-    raise invalid_parameter_value using message = v_judged.fault;
+    raise invalid_text_representation using message = v_judged.fault;
   end if;
   perform from users.account where account.id = v_id for no key update;
   outcome := case users_admin.store_usage(array[v_id], array[v_judged.usage], array[v_judged.unprocessed_usage])

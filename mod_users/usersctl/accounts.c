@@ -5,6 +5,7 @@
 #include "core/json.h"
 #include "core/request.h"
 #include "usersctl/actions.h"
+#include "usersctl/database.h"
 #include "usersctl/stretches.h"
 
 #include <apr_strings.h>
@@ -158,16 +159,16 @@ static void judge_names(const judgement *j)
     }
 }
 
-static users_exit complain_of_faults(const judgement *j)
+static users_exit complain_of_faults(const users_invocation *invocation)
 {
     const char *all = "";
 
-    users_fault_sort(j->faults);
-    for (int i = 0; i < j->faults->nelts; i++) {
-        const users_fault *fault = &APR_ARRAY_IDX(j->faults, i, users_fault);
+    users_fault_sort(invocation->faults);
+    for (int i = 0; i < invocation->faults->nelts; i++) {
+        const users_fault *fault = &APR_ARRAY_IDX(invocation->faults, i, users_fault);
 
-        all = apr_pstrcat(j->invocation->pool, all, i ? "; " : "", fault->field, " ", fault->text,
-                          NULL);
+        all =
+            apr_pstrcat(invocation->pool, all, i ? "; " : "", fault->field, " ", fault->text, NULL);
     }
     return users_output_complain(USERS_EXIT_USAGE, "%s", all);
 }
@@ -190,7 +191,8 @@ static users_exit judge(users_invocation *invocation, bool new)
     }
     judge_names(&j);
     invocation->values[USERS_ARG_FIELDS] = text;
-    return j.faults->nelts ? complain_of_faults(&j) : USERS_EXIT_DONE;
+    invocation->faults = j.faults;
+    return USERS_EXIT_DONE;
 }
 
 users_exit users_accounts_judge_new(users_invocation *invocation)
@@ -201,6 +203,29 @@ users_exit users_accounts_judge_new(users_invocation *invocation)
 users_exit users_accounts_judge_change(users_invocation *invocation)
 {
     return judge(invocation, false);
+}
+
+users_exit users_accounts_store(users_invocation *invocation)
+{
+    PGresult *found;
+    users_exit status;
+
+    if (invocation->faults->nelts == 0) {
+        return users_action_change(invocation);
+    }
+    users_database_hide_parameters(invocation->db);
+    status = users_database_call(invocation->db, "account_faults",
+                                 &invocation->values[USERS_ARG_FIELDS], 1, false, &found);
+    if (status != USERS_EXIT_DONE) {
+        return status;
+    }
+    for (int row = 0; row < PQntuples(found); row++) {
+        users_fault_add(invocation->faults,
+                        apr_pstrdup(invocation->pool, PQgetvalue(found, row, 0)),
+                        apr_pstrdup(invocation->pool, PQgetvalue(found, row, 1)), NULL);
+    }
+    PQclear(found);
+    return complain_of_faults(invocation);
 }
 
 /* Lists */

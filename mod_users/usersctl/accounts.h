@@ -7,10 +7,14 @@
 /*
  * Judge the fields of a new account, or those that are to change, as far as that needs no database:
  * what the owner may change by the rules of PATCH (core/account.h), and what administrators may.
- * Leaves them normalised in USERS_ARG_FIELDS, and the labels in USERS_ARG_LABELS.
+ * Leaves the good ones normalised in USERS_ARG_FIELDS, the labels in USERS_ARG_LABELS, and what is
+ * wrong in faults.
  */
 users_exit users_accounts_judge_new(users_invocation *invocation);
 users_exit users_accounts_judge_change(users_invocation *invocation);
+
+/* Then store the account; or tell all faults, those that only the database finds too. */
+users_exit users_accounts_store(users_invocation *invocation);
 
 users_exit users_accounts_list(users_invocation *invocation);
 

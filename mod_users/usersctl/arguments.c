@@ -125,17 +125,24 @@ static bool is_country(const char *text)
     return has_length(text, 2, 2) && holds_only(text, LETTERS);
 }
 
-/* Which days a month has the database knows. */
 static bool is_date(const char *text)
 {
     static const char form[] = "0000-00-00";
+    static const long days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    long year = strtol(text, NULL, 10);
+    bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    long month;
+    long day;
 
     for (size_t i = 0; i < sizeof(form); i++) {
         if (form[i] == '0' ? !text[i] || !strchr(DIGITS, text[i]) : text[i] != form[i]) {
             return false;
         }
     }
-    return true;
+    month = strtol(text + 5, NULL, 10);
+    day = strtol(text + 8, NULL, 10);
+    return year >= 1 && month >= 1 && month <= 12 && day >= 1 &&
+           day <= days[month - 1] + (leap && month == 2);
 }
 
 static bool is_action(const char *text)

@@ -6,6 +6,7 @@
 #include "usersctl/output.h"
 
 #include <apr_pools.h>
+#include <apr_tables.h>
 #include <jansson.h>
 #include <libpq-fe.h>
 
@@ -43,7 +44,8 @@ struct users_invocation {
     const users_command *command;
     const char *values[USERS_ARG_COUNT]; /* NULL: not given; "" for an option without a value */
     json_t *fields;                      /* texts by name; NULL: none; freed with pool */
-    const char *secret;                  /* to be told; NULL: none */
+    apr_array_header_t *faults; /* users_fault: of fields that were judged; NULL: none were */
+    const char *secret;         /* to be told; NULL: none */
     PGconn *db;
 };
 

@@ -104,11 +104,16 @@ bool users_database_reconnect(PGconn *db)
     return PQstatus(db) == CONNECTION_OK;
 }
 
-/* What admin.sql refuses has a SQLSTATE of class 22 or 23, or P0002. */
-static bool is_refusal(const char *sqlstate)
+/* What admin.sql refuses has a SQLSTATE of class 22 or 23, or P0002; of wrong values 22P02. */
+static users_exit status_of(const char *sqlstate)
 {
+    if (strcmp(sqlstate, "22P02") == 0) {
+        return USERS_EXIT_USAGE;
+    }
     return strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0 ||
-           strcmp(sqlstate, "P0002") == 0;
+                   strcmp(sqlstate, "P0002") == 0
+               ? USERS_EXIT_REFUSED
+               : USERS_EXIT_FAILED;
 }
 
 static users_exit complain_of_connection(const PGconn *db)
@@ -130,16 +135,13 @@ static users_exit complain(const PGconn *db, const PGresult *result)
     if (!message || !sqlstate) { /* the connection is lost */
         return complain_of_connection(db);
     }
-    if (is_refusal(sqlstate)) {
-        return users_output_complain(USERS_EXIT_REFUSED, "%s", message);
-    }
     if (strcmp(sqlstate, "3F000") == 0 || strcmp(sqlstate, "42883") == 0) {
         return users_output_complain(USERS_EXIT_FAILED,
                                      "%s: the database \"%s\" is not of this version: see "
                                      "usersctl database status",
                                      message, PQdb(db));
     }
-    return users_output_complain(USERS_EXIT_FAILED, "%s", message);
+    return users_output_complain(status_of(sqlstate), "%s", message);
 }
 
 users_exit users_database_run(PGconn *db, const char *statement)
