@@ -59,6 +59,7 @@ subtest 'one without anything' => sub {
     is $entry->{status}, 401, 'its status';
     is $entry->{account}, '-', 'no account';
     is $entry->{trace}, '-', 'no trace';
+    is $entry->{agent}, '-', 'no agent';
 };
 
 my @HOSTILE = ('"', '\\', '\\"', '","status":200,"x":"', "\t", "\xC3\xA9", "\xFF\xFE", "\xED\xA0\x80", '%', '%22', '%e',
