@@ -4,8 +4,11 @@
 #include "core/header.h"
 
 #include <apr_strings.h>
+#include <http_core.h>
 #include <openssl/rand.h>
 #include <stdarg.h>
+#include <stdbool.h>
+#include <string.h>
 
 #define VARIABLE      "USERS_TRACE"
 #define FIELD         "traceparent"
@@ -62,6 +65,22 @@ const char *users_trace_of(const request_rec *r)
     return apr_table_get(r->subprocess_env, VARIABLE);
 }
 
+/* Does ErrorLogFormat put it into each line? Then the texts have no need of it. */
+static bool is_in_every_line(const server_rec *s)
+{
+    const core_server_config *core = ap_get_core_module_config(s->module_config);
+    const apr_array_header_t *items = core->error_log_format;
+
+    for (int i = 0; items && i < items->nelts; i++) {
+        const char *argument = APR_ARRAY_IDX(items, i, ap_errorlog_format_item).arg;
+
+        if (argument && strcmp(argument, VARIABLE) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void users_log_request_write(const char *file, int line, int module, int level, apr_status_t status,
                              const request_rec *r, const char *format, ...)
 {
@@ -72,7 +91,7 @@ void users_log_request_write(const char *file, int line, int module, int level, 
     va_start(arguments, format);
     apr_vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    if (trace) {
+    if (trace && !is_in_every_line(r->server)) {
         ap_log_rerror(file, line, module, level, status, r, "%s [trace %s]", text, trace);
     } else {
         ap_log_rerror(file, line, module, level, status, r, "%s", text);

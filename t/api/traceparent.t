@@ -201,6 +201,10 @@ subtest 'lines of other modules' => sub {
     $server->request(GET => '/nothing', headers => traced(parent(ID)));
     ok((grep { /^\[[^]]+\] \[core:info\] \[pid .*\] \[client [^]]+\] \[trace ${\ID}\] AH00128: / } $server->error_log),
         'have it by the ErrorLogFormat of the manual') or diag join "\n", $server->error_log;
+    $server->request(GET => '/api/users', headers => ['Authorization' => 'Bearer x', traced(parent(ID))->@*]);
+    my @own = grep { /\[users:\w+\] .*\[client / } $server->error_log;
+    ok scalar @own, 'lines of the module';
+    is_deeply [grep { (() = /\Q[trace ${\ID}]/g) != 1 } @own], [], '... have it once, too';
     $server->request(GET => '/nothing');
     ok((grep { /\] AH00128: / && !/trace/ } $server->error_log), '... those of a request without one have none');
 };
