@@ -286,13 +286,14 @@ const users_query users_queries_of_contents[] = {
      "with there as (select relname as name, indisvalid and indisready as valid from pg_index join"
      " pg_class on pg_class.oid = indexrelid join pg_namespace on pg_namespace.oid = relnamespace"
      " where nspname = 'users'),"
-     " fault (what, cure) as (select format('%s is missing', name), 'make it as in sql/tables.sql,"
-     " by create index concurrently' from " INDEXES " where name not in (select name from there)"
+     " fault (what, cure) as (select format('%s is missing', name), 'usersctl database upgrade, if"
+     " migrations are pending, else make what is missing as in sql/tables.sql, by create index"
+     " concurrently' from " INDEXES " where name not in (select name from there)"
      " union all select format('%s is invalid', name),"
      " format('reindex index concurrently users.%I', name) from there where not valid)"
      " select case when count(*) = 0 then 'ok' else 'error' end,"
      " coalesce('an index does not do its work: ' || string_agg(what, ', ' order by what),"
-     " 'all indexes are there and valid'), string_agg(cure, '; ' order by what) from fault"},
+     " 'all indexes are there and valid'), string_agg(distinct cure, '; ') from fault"},
     {"sequences", USERS_QUERY_TABLES | USERS_QUERY_ROWS,
      "select case when worst is null then 'ok' else 'warning' end,"
      " coalesce('a sequence has used more than four fifths of its numbers: ' || worst,"

@@ -186,6 +186,8 @@ subtest 'its lists are whole' => sub {
     $server->sql(join(';', map { "alter index users.$_ rename to x$_" } @indexes), 'copy');
     my (undef, $found) = check('--db', 'copy');
     is_deeply [$found->{indexes}[1] =~ /(\w+) is missing/g], \@indexes, 'the indexes';
+    is $found->{indexes}[2], 'usersctl database upgrade, if migrations are pending, '
+        . 'else make what is missing as in sql/tables.sql, by create index concurrently', '... with one cure of all';
     $server->sql('drop schema users_api cascade; create schema users_api; grant usage on schema users_api to mod_users', 'copy');
     (undef, $found) = check('--db', 'copy');
     my ($status, $output) = $usersctl->run('--json', 'check', '--db', 'copy', @SQL);
