@@ -143,11 +143,11 @@ static bool on_loopback_alone(const server_rec *s)
 
 /* The way to the database */
 
-/* Once for each connection string; where libpq can't tell what it means it can't connect, either.
- */
-static void warn_of_exposure(const server_rec *s, const char *directive, const char *conninfo,
-                             apr_hash_t *done, apr_pool_t *pool)
+/* Once for each connection string. Service files and the like may be others for httpd's user. */
+static void warn_of_connection(const server_rec *s, const char *directive, const char *conninfo,
+                               apr_hash_t *done, apr_pool_t *pool)
 {
+    const char *objection;
     const char *host;
     const char *sslmode;
 
@@ -155,6 +155,12 @@ static void warn_of_exposure(const server_rec *s, const char *directive, const c
         return;
     }
     apr_hash_set(done, conninfo, APR_HASH_KEY_STRING, conninfo);
+    objection = users_conninfo_objection(conninfo, pool);
+    if (objection) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s, "%s %s can't be connected to: %s", directive,
+                     users_conninfo_name(conninfo, pool), objection);
+        return;
+    }
     host = users_conninfo_exposed(conninfo, pool, &sslmode);
     if (host) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
@@ -165,7 +171,7 @@ static void warn_of_exposure(const server_rec *s, const char *directive, const c
     }
 }
 
-static void warn_of_exposures(const server_rec *s, apr_pool_t *pool)
+static void warn_of_connections(const server_rec *s, apr_pool_t *pool)
 {
     apr_hash_t *done = apr_hash_make(pool);
 
@@ -173,8 +179,8 @@ static void warn_of_exposures(const server_rec *s, apr_pool_t *pool)
         const users_settings *settings = users_settings_of(s);
 
         if (settings->endpoints->nelts) {
-            warn_of_exposure(s, "UsersDB", settings->conninfo, done, pool);
-            warn_of_exposure(s, "UsersDBReplica", settings->replica, done, pool);
+            warn_of_connection(s, "UsersDB", settings->conninfo, done, pool);
+            warn_of_connection(s, "UsersDBReplica", settings->replica, done, pool);
         }
     }
 }
@@ -182,7 +188,7 @@ static void warn_of_exposures(const server_rec *s, apr_pool_t *pool)
 void users_startup_test(apr_pool_t *pconf, server_rec *s)
 {
     if (ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_TEST) {
-        warn_of_exposures(s, pconf);
+        warn_of_connections(s, pconf);
     }
 }
 
@@ -203,7 +209,7 @@ int users_startup_run(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, se
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
         return OK; /* httpd reads its configuration twice at start: this is the rehearsal */
     }
-    warn_of_exposures(s, ptemp);
+    warn_of_connections(s, ptemp);
     for (; s; s = s->next) {
         const users_settings *settings = users_settings_of(s);
         const char *path = first_path(settings, true);

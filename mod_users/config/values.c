@@ -215,19 +215,17 @@ const char *users_set_process_text(cmd_parms *cmd, void *location, const char *v
 
 const char *users_set_conninfo(cmd_parms *cmd, void *location, const char *value)
 {
+    const char *fault;
     const char *password;
     const char *program;
 
     (void)location;
     *(const char **)member_of(cmd) = value;
-    if (!users_conninfo_read(value, "password", cmd->pool, &password)) {
-        /* libpq's message may quote the string, which may hold a password */
-        return apr_pstrcat(
-            cmd->pool, cmd->cmd->name,
-            ": not a connection string of PostgreSQL: it takes keywords such as "
-            "\"host=db.example.com dbname=users\" or a URI postgresql://db.example.com/users",
-            NULL);
+    fault = users_conninfo_fault(value, cmd->pool);
+    if (fault) {
+        return apr_pstrcat(cmd->pool, cmd->cmd->name, ": ", fault, NULL);
     }
+    users_conninfo_read(value, "password", cmd->pool, &password);
     program = users_password_program(password);
     return program && *program != '/'
                ? apr_pstrcat(cmd->pool, cmd->cmd->name,

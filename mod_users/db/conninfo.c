@@ -3,6 +3,7 @@
 #include "db/db.h"
 
 #include <apr_strings.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -22,16 +23,66 @@ bool users_conninfo_read(const char *conninfo, const char *keyword, apr_pool_t *
     return readable;
 }
 
+/* Ports as of libpq, which judges them only when it connects: an empty one is the usual one. */
+static bool are_ports(const char *list)
+{
+    while (list) {
+        size_t digits = strspn(list, "0123456789");
+        long port = strtol(list, NULL, 10);
+
+        if (digits > 5 || (digits && (port < 1 || port > 65535)) ||
+            (list[digits] && list[digits] != ',')) {
+            return false;
+        }
+        list = list[digits] ? list + digits + 1 : NULL;
+    }
+    return true;
+}
+
+const char *users_conninfo_fault(const char *conninfo, apr_pool_t *pool)
+{
+    const char *ports;
+
+    if (!users_conninfo_read(conninfo, "port", pool, &ports)) {
+        /* libpq's message may quote the string, which may hold a password */
+        return "not a connection string of PostgreSQL: it takes keywords such as "
+               "\"host=db.example.com dbname=users\" or a URI postgresql://db.example.com/users";
+    }
+    return are_ports(ports) ? NULL
+                            : apr_psprintf(pool,
+                                           "port=%s: a port is a number from 1 to 65535, with a "
+                                           "comma between several",
+                                           ports);
+}
+
 /*
  * PQconninfoParse() tells what the string itself says, PQconndefaults() what the environment does;
  * service files are read for a connection only. So one is begun that libpq gives up when it has
  * all options, and before it looks up a host, because of one that can't be.
  */
-PQconninfoOption *users_conninfo_resolve(const char *conninfo)
+static PGconn *begin_connection(const char *conninfo)
 {
     static const char *const keywords[] = {"dbname", "target_session_attrs", NULL};
     const char *const values[] = {conninfo, "none, since nothing is to be connected", NULL};
-    PGconn *pg = PQconnectStartParams(keywords, values, 1);
+
+    return PQconnectStartParams(keywords, values, 1);
+}
+
+const char *users_conninfo_objection(const char *conninfo, apr_pool_t *pool)
+{
+    PGconn *pg = begin_connection(conninfo);
+    const char *message = PQerrorMessage(pg);
+    const char *objection = !pg || strstr(message, "target_session_attrs")
+                                ? NULL
+                                : apr_pstrmemdup(pool, message, strcspn(message, "\n"));
+
+    PQfinish(pg);
+    return objection;
+}
+
+PQconninfoOption *users_conninfo_resolve(const char *conninfo)
+{
+    PGconn *pg = begin_connection(conninfo);
     PQconninfoOption *options = PQconninfo(pg);
 
     PQfinish(pg);

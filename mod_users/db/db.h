@@ -22,6 +22,15 @@
 bool users_conninfo_read(const char *conninfo, const char *keyword, apr_pool_t *pool,
                          const char **value);
 
+/* What can't be right of a connection string, as a sentence in memory of pool; NULL: nothing. */
+const char *users_conninfo_fault(const char *conninfo, apr_pool_t *pool);
+
+/*
+ * What libpq has against the options of a connection, those of its environment and service files
+ * too, before it connects: a line in memory of pool; NULL: nothing.
+ */
+const char *users_conninfo_objection(const char *conninfo, apr_pool_t *pool);
+
 /*
  * The connection string in keywords, with this in place of its password, and **** in place of other
  * secrets; NULL: without them. In memory of pool; NULL where it can't be read.

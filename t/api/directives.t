@@ -211,6 +211,21 @@ subtest 'connection strings' => sub {
     }
 };
 
+subtest 'a port is a number' => sub {
+    for my $port (qw(x 0 65536 -1 5432x 5432;6432 123456), '5432,x') {
+        for my $directive (qw(UsersDB UsersDBReplica)) {
+            my ($status, $output) = $server->configtest(vhost => qq($directive "host=db dbname=users port='$port' password=s3cret"));
+            isnt $status, 0, "$directive: port=$port is refused";
+            like $output, qr/\b$directive: port=\Q$port\E: a port is a number from 1 to 65535/, '... and the message says why';
+            unlike $output, qr/s3cret/, '... and no password';
+        }
+    }
+    for my $port ('1', '65535', '', '5432,6432', ',6432') {
+        my ($status, $output) = $server->configtest(vhost => qq(UsersDB "host=a,b dbname=users port='$port'"));
+        is $status, 0, "port=$port is taken" or diag($output);
+    }
+};
+
 subtest 'UsersDBReplica is one server' => sub {
     for my $hosts ('host=db1,db2', 'hostaddr=192.0.2.1,192.0.2.2', 'postgresql://db1,db2/users') {
         my ($status, $output) = $server->configtest(vhost => "UsersDBReplica \"$hosts\"");

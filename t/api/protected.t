@@ -5,7 +5,7 @@ use v5.36;
 use Users::Test;
 
 my $server = Users::Test->new;
-my $WARNS  = qr/\[users:warn\] .*whoever sits between can pass for/;
+my $WARNS  = qr/\[users:warn\] .*(?:whoever sits between can pass for|can't be connected to)/;
 
 sub site ($conninfo, $replica = undef) {
     my $lines = qq(UsersDB "$conninfo"\n) . ($replica ? qq(UsersDBReplica "$replica"\n) : '');
@@ -73,7 +73,11 @@ my @PROTECTED = (
     'host=db.example.com dbname=users gssencmode=require',
     'host=db.example.com dbname=users channel_binding=require',
     'service=verified',
-    'service=absent',    # it connects to nothing
+);
+my %IMPOSSIBLE = (    # conninfo => what libpq says
+    'service=absent'                         => qr/UsersDB of the service absent can't be connected to: .*"absent"/,
+    'host=db.example.com dbname=users sslmode=yes' => qr/UsersDB users\@db\.example\.com can't be connected to: .*"yes"/,
+    'host=a,b,c port=1,2 dbname=users password=s3cret' => qr/UsersDB users\@a,b,c:1,2 can't be connected to: .*port/,
 );
 
 for my $conninfo (sort keys %EXPOSED) {
@@ -85,6 +89,12 @@ for my $conninfo (sort keys %EXPOSED) {
 }
 for my $conninfo (@PROTECTED) {
     is warnings($conninfo), 0, '... without a warning';
+}
+
+for my $conninfo (sort keys %IMPOSSIBLE) {
+    my @warnings = warnings($conninfo);
+    is @warnings, 1, '... with one warning for both virtual hosts';
+    like $warnings[0], $IMPOSSIBLE{$conninfo}, '... which says why';
 }
 
 my @warnings = warnings('host=/tmp dbname=users', 'host=replica.example.com dbname=users');

@@ -134,6 +134,8 @@ $server->start(
 $server->allow_log(qr/server reached MaxRequestWorkers setting/);    # it is small on purpose
 $server->allow_log(qr/^WARNING: password file "/);                   # libpq's own words
 $server->expect_log(qr/\[users:error\] .*can't be reached/);
+$server->expect_log(qr/\[users:warn\] .*UsersDB of the service absent can't be connected to/);
+$server->expect_log(qr/\[users:warn\] .*UsersDB of the service absent can't be connected to/);
 
 for my $name (sort keys %CASES) {
     my (undef, $database, $reason) = $CASES{$name}->@*;
