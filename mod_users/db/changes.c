@@ -142,7 +142,8 @@ users_db_status users_changes_make(users_db_call *call, users_changes *changes,
     } while (answered && answer.status == USERS_DB_BUSY && users_now() < waiter.deadline);
     users_limits_spend(call, &limits);
     users_run_count(call->db, answer.status);
-    users_log_at(&call->log, USERS_LOG_TRACE2, 0, "the change was made with others: %s",
+    users_log_at(&call->log, answer.status ? USERS_LOG_INFO : USERS_LOG_TRACE2, 0,
+                 "the change was made with others: %s",
                  answer.made.rows ? "stored" : users_db_status_name(answer.status));
     *made = answer.made;
     if (made->rows) {

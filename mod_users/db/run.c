@@ -142,8 +142,9 @@ users_db_status users_run_for(users_db_call *call, users_db *db, const users_sta
     users_limits_spend(call, &l);
     users_run_count(db, status);
     apr_pool_cleanup_register(call->pool, *result, clear_result, apr_pool_cleanup_null);
-    users_log_at(&call->log, USERS_LOG_TRACE2, 0, "%s took %" APR_TIME_T_FMT " us: %s",
-                 statement->name, users_now() - l.began, users_db_status_name(status));
+    users_log_at(&call->log, status ? USERS_LOG_INFO : USERS_LOG_TRACE2, 0,
+                 "%s took %" APR_TIME_T_FMT " us: %s", statement->name, users_now() - l.began,
+                 users_db_status_name(status));
     return status;
 }
 

@@ -168,8 +168,8 @@ static users_db_status find_together(users_db_call *call, users_db *db, const to
         return find_alone(call, db, l);
     }
     users_run_count(db, answer.status);
-    users_log_at(&call->log, USERS_LOG_TRACE2, 0, "the token was looked up with others: %s",
-                 users_db_status_name(answer.status));
+    users_log_at(&call->log, answer.status ? USERS_LOG_INFO : USERS_LOG_TRACE2, 0,
+                 "the token was looked up with others: %s", users_db_status_name(answer.status));
     *l->found = answer.rows != NULL;
     if (*l->found) {
         users_rows_free_with(call->pool, answer.rows);

@@ -209,4 +209,18 @@ subtest 'lines of other modules' => sub {
     ok((grep { /\] AH00128: / && !/trace/ } $server->error_log), '... those of a request without one have none');
 };
 
+subtest 'statements that fail' => sub {
+    start('propagate', "<Location /api/oauth/token>\nUsersEndpoint token\n</Location>");
+    my @as = (basic => [CLIENT_ID, CLIENT_SECRET], form => [grant_type => 'client_credentials'], headers => traced(parent(ID)));
+    $server->sql('revoke execute on all functions in schema users_api from mod_users');
+    is $server->request(POST => '/api/oauth/token', @as)->{status}, 500, 'a token request fails';
+    $server->sql('revoke select on users_api.token from mod_users');
+    is $server->request(GET => '/api/users', token => READ_TOKEN, headers => traced(parent(ID)))->{status}, 500, '... and so does a GET';
+    for my $what (qr/issue_token took \d+ us: error/, qr/the token was looked up with others: error/) {
+        ok((grep { /\[users:info\] .*\[client [^]]+\] $what \[trace ${\ID}\]$/ } $server->error_log), 'the log says which request')
+            or diag join "\n", grep { /users:info/ } $server->error_log;
+    }
+    $server->expect_log(qr/\[users:error\] .*permission denied/);
+};
+
 done_testing;
