@@ -70,7 +70,7 @@ subtest 'as the module' => sub {
     my ($database) = keys %$all;
     is $database, "users\@$dir/pg as mod_users (UsersDB)", 'the database, the role and the directive are named';
     my $found = $all->{$database};
-    is_deeply [grep { $found->{$_}[0] eq 'unseen' } sort keys %$found], [qw(migrations reference sequences)],
+    is_deeply [grep { $found->{$_}[0] eq 'unseen' } sort keys %$found], [qw(events migrations reference sequences)],
         'what its role may not see is told';
     like $found->{reference}[1], qr/the role mod_users may not read/, '... by whom';
     like $found->{reference}[2], qr/runuser -u postgres -- usersctl check/, '... and who may';
