@@ -16,7 +16,9 @@
 
 static int reply(request_rec *r, users_refusal refused)
 {
-    return users_reply_refusal(r, NULL, refused);
+    const users_accept json = {.problem = false};
+
+    return users_reply_refusal(r, &json, refused);
 }
 
 /* POST /api/oauth/token */
