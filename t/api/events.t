@@ -482,7 +482,7 @@ subtest 'lists and retries' => sub {
     is value('count(*)', 'dead_at is null and due_at <= now()'), 5, '... are due';
     for (
         [1, qr/there is no event 99: it may have been delivered/, qw(event retry 99)],
-        [2, qr/ID,\.\.\. "1,,2" must be ids of events/,            qw(event retry 1,,2)],
+        [2, qr/ID,\.\.\. "1,,2" must be ids of events/,            'event', 'retry', '1,,2'],
         [2, qr/event retry of what/,                              qw(event retry)],
         [2, qr/--state STATE "old" must be waiting, failing or dead/, qw(event list --state old)],
         [2, qr/event deliver needs --endpoint/,                   qw(event deliver)],
