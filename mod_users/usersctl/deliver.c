@@ -13,11 +13,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#define LOOK_INTERVAL apr_time_from_sec(1)  /* between looks for due events that found none */
-#define LEASE_MARGIN  apr_time_from_sec(10) /* a lease is longer than a message may take by this */
-#define FIRST_DELAY                                                                                \
-    apr_time_from_sec(5) /* before another attempt; three times as long each time                  \
-                          */
+#define LOOK_INTERVAL   apr_time_from_sec(1)  /* between looks for due events that found none */
+#define LEASE_MARGIN    apr_time_from_sec(10) /* beyond what a message may take */
+#define FIRST_DELAY     apr_time_from_sec(5)  /* before another attempt; then three times as long */
 #define LAST_DELAY      apr_time_from_sec(43200)
 #define RETRY_AFTER_MAX apr_time_from_sec(86400)
 #define PAUSE_MAX       apr_time_from_sec(60) /* of all events, where the receiver is overloaded */
@@ -163,11 +161,12 @@ static bool record(delivery *d, claimed_event *e)
 {
     const users_message *message = &e->message;
     bool dead = message->failure && e->attempts >= d->attempts_max;
-    const char *delay =
-        apr_psprintf(e->pool, "%" APR_TIME_T_FMT " milliseconds", apr_time_as_msec(delay_of(e)));
+    char delay[48];
     const char *parameters[] = {e->id, e->lease, message->failure, delay, dead ? "true" : "false"};
     PGresult *result;
 
+    apr_snprintf(delay, sizeof(delay), "%" APR_TIME_T_FMT " milliseconds",
+                 apr_time_as_msec(delay_of(e)));
     if (!call(d, "finish_event", parameters, 5, &result)) {
         return false;
     }
@@ -310,15 +309,15 @@ static bool is_over(delivery *d, int sending)
 static apr_interval_time_t idle_time(const delivery *d)
 {
     apr_time_t next = d->next_look > d->paused_until ? d->next_look : d->paused_until;
-    apr_interval_time_t wait;
+    apr_interval_time_t idle;
 
     if (d->trouble) {
         next = d->next_try;
     } else if (d->stop_until || places_of(d) == 0) {
         return LOOK_INTERVAL;
     }
-    wait = next - users_now();
-    return wait < 0 ? 0 : wait < LOOK_INTERVAL ? wait : LOOK_INTERVAL;
+    idle = next - users_now();
+    return idle < 0 ? 0 : idle < LOOK_INTERVAL ? idle : LOOK_INTERVAL;
 }
 
 static void work(delivery *d)
