@@ -300,8 +300,8 @@ static json_t *fail_to_load(json_error_t *error)
          (fail_with(EMFILE), -1), NOTHING, 0) \
     call(int, setenv, (const char *name, const char *value, int replace), \
          (name, value, replace), (fail_with(ENOMEM), -1), NOTHING, 0) \
-    call(int, open, (const char *path, int flags), (path, flags), (fail_with(EACCES), -1), \
-         NOTHING, 0) \
+    call(int, open, (const char *path, int flags, mode_t mode), (path, flags, mode), \
+         (fail_with(EACCES), -1), NOTHING, 0) \
     call(FILE *, fopen, (const char *path, const char *mode), (path, mode), fail_with(EACCES), \
          NOTHING, 0) \
     call(int, fflush, (FILE *file), (file), (fail_with(ENOSPC), EOF), NOTHING, 0) \
