@@ -393,14 +393,16 @@ subtest 'httpd, PostgreSQL and a deliverer are killed while accounts are changed
     $server->allow_log(qr/\[users:(?:error|warn)\] .* the database \S+ (?!refused)/);    # goes, is back
     $server->allow_trouble(qw(late busy));
     my @started = map { start() } 1, 2;
+    # who finds no PostgreSQL when he begins ends
+    wait_until(sub { $server->sql(q(select count(*) from pg_stat_activity where application_name = 'usersctl')) == 2 }, 'deliverers to connect');
     my $load = $server->load(3,
         [PATCH => '/api/users', token => FULL_TOKEN, json => { user => { city => SERIAL } }],
         [POST => '/api/users', token => REGISTER_TOKEN,
             json => { user => { fname => 'Jane', lname => 'Roe', city => SERIAL, provider_server => 'https://s.example', provider_username => SERIAL } }]);
     my @kills = (
         sub { kill KILL => ($server->children)[0] },
-        sub { my $killed = shift @started; kill KILL => $killed->{pid}; $usersctl->end($killed); push @started, start() },
         sub { $server->postgres->kill; $server->postgres->start },
+        sub { my $killed = shift @started; kill KILL => $killed->{pid}; $usersctl->end($killed); push @started, start() },
         sub { kill KILL => ($server->children)[0] },
     );
     for my $kill (@kills) {
