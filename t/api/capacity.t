@@ -92,7 +92,9 @@ subtest 'more than PostgreSQL allows' => sub {
         is lines($FITS_NOT), 1, '... and nothing is said again';
         my ($children, $each) = $PREFORK ? (11, 1) : (2, 6);
         $server->graceful(config(children => $children, each => $each));
-        is ask(@few), '200', 'after one that lets them open more';
+        my %answers;
+        wait_until(sub { $answers{ ask(@few) }++; lines($FITS_NOT) > 1 }, 'a new child to serve');    # an old one may be quicker
+        is_deeply [keys %answers], ['200'], 'after one that lets them open more';
         @lines = lines($FITS_NOT);
         is @lines, 2, '... it is';
         like $lines[1], qr/may open @{[$children * $each]} connections \(children: $children, each up to $each by/, '... with the new number';
