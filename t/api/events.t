@@ -389,7 +389,7 @@ subtest 'httpd, PostgreSQL and a deliverer are killed while accounts are changed
         create trigger tell after insert on users.event for each row execute function tell();
         create trigger note after insert or update on users.account for each row execute function note()
         SQL
-    $server->start_child(max => 4, vhost => 'UsersEvents on');
+    $server->start(vhost => 'UsersEvents on');
     $server->allow_log(qr/\[users:(?:error|warn)\] .* the database \S+ (?!refused)/);    # goes, is back
     $server->allow_trouble(qw(late busy));
     my @started = map { start() } 1, 2;
