@@ -33,7 +33,9 @@ subtest 'where things are' => sub {
     ok !-l "$root/usr/local/sbin/usersctl", '... and that of 0.1.0 is gone from sbin';
     ok -e "$root/usr/local/share/man/man8/usersctl.8", 'it has a manual page';
     ok -e "$root/usr/local/share/man/man8/mod_users.8", 'so has the module';
-    ok -e "$root/usr/local/share/mod_users/sql/install.sql", 'the SQL is there';
+    my $installed = sub ($from) { [map { s{^\Q$from\E/}{}r } glob "$from/*.sql $from/migrations/*.sql"] };
+    is_deeply $installed->("$root/usr/local/share/mod_users/sql"),
+        $installed->("$SOURCE/sql"), 'all of the SQL is there';
     for my $page (glob "$SOURCE/doc/manual/*") {
         my $name = $page =~ s{.*/}{}r;
         ok -e "$root/usr/local/share/doc/mod_users/manual/$name", "the manual's $name is there";
