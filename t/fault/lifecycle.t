@@ -174,9 +174,9 @@ subtest 'children that have served their time' => sub {
 
 subtest 'the module comes by a reload' => sub {
     start(bare => 1);
-    my @children = $server->children;
-    my $load     = load();
+    my $load = load();
     go_on(50);
+    my @children = $server->children;    # now, since prefork makes more of them under load
     $server->graceful(config());
     my $new = gone(@children);
     go_on(200);
