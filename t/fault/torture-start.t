@@ -113,11 +113,6 @@ subtest 'httpd -t -D DUMP_USERS' => sub {
 subtest 'usersctl' => sub {
     my $settings = $server->dump;
     my $usersctl = Users::Test::Usersctl->new($server);
-    local %ENV = (
-        %ENV, $torture->environment(realpath($usersctl->program)),
-        LD_PRELOAD => join(':', grep { length } $ENV{USERS_TEST_PRELOAD} // '', $torture->library),
-        ASAN_OPTIONS => 'detect_leaks=0',
-    );
     my $file = $server->dir . '/settings';
     open my $out, '>', $file or die "$file: $!\n";
     print $out $settings;
@@ -135,6 +130,11 @@ subtest 'usersctl' => sub {
         create trigger due before update on users.event for each row execute function due();
         insert into users.event (type, user_id, fields) values ('user.updated', 1, '{city}')
         SQL
+    local %ENV = (
+        %ENV, $torture->environment(realpath($usersctl->program)),
+        LD_PRELOAD => join(':', grep { length } $ENV{USERS_TEST_PRELOAD} // '', $torture->library),
+        ASAN_OPTIONS => 'detect_leaks=0',
+    );
     my @commands = (
         ['', qw(--help)],
         ['', qw(user show 1)],
