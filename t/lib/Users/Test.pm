@@ -96,6 +96,7 @@ use File::Temp     qw();
 use IO::Socket::INET;
 use parent qw(Exporter);
 use Test::More import => ['!done_testing'];
+use Time::HiRes qw(sleep);
 use Users::Test::Client;
 use Users::Test::Postgres;
 use Users::Test::Process qw(DEADLINE end end_all ended now run slurp spawn wait_until);
@@ -313,8 +314,18 @@ sub children ($self) {
     return `ps -o pid= --ppid $self->{pid}` =~ /\d+/g;
 }
 
+# A child of prefork ends within its signal handler (prefork.c's just_die()), which frees its pools: where that
+# interrupts malloc() or free(), after an answer, the C library finds its lists in disorder. So they come to rest first.
+sub _let_children_rest ($self) {
+    for (1 .. 500) {
+        return if !grep { slurp("/proc/$_/stat") =~ /\) R / } $self->children;
+        sleep 0.002;
+    }
+}
+
 sub stop ($self, $signal = 'TERM') {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
+    $self->_let_children_rest if $MPM eq 'prefork' && $signal eq 'TERM';
     my $status = end(delete $self->{pid}, $signal);
     $status = 0 if $status == SEGFAULT && $self->single_process;
     is($status, 0, 'httpd ends well');
