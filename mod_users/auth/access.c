@@ -156,15 +156,6 @@ static bool is_external(const request_rec *r)
     return users_settings_of(r->server)->token_source == USERS_TOKENS_ENVIRONMENT;
 }
 
-/* Will another module ask for credentials, where Require asks for a user? Else httpd answers 500.
- */
-static bool is_authenticated_elsewhere(request_rec *r)
-{
-    const char *type = ap_auth_type(r);
-
-    return type && ap_cstr_casecmp(type, "None") != 0;
-}
-
 /* On GET the account comes with the look-up; so it does where If-None-Match needs its tag. */
 static users_knowledge wanted_for(const users_admission *admission)
 {
@@ -237,7 +228,7 @@ static void judge(request_rec *r, verdict *found)
         found->refusal = judge_requirements(r, admission->operation, &needs_user);
     }
     if (found->refusal.status == OK && !admission->scope) {
-        found->needs_user = needs_user && !is_authenticated_elsewhere(r);
+        found->needs_user = needs_user && !ap_auth_type(r); /* else another module asks for one */
         if (found->needs_user && admission->operation != USERS_OPTIONS) {
             found->refusal = users_caller_refuse_requirements(r);
         }
@@ -309,7 +300,7 @@ static int answer_options(request_rec *r, bool needs_user)
     if (is_preflight) {
         users_cors_permit(r, users_access_allow(r));
     }
-    return users_access_reply_options(r) == OK ? DONE : AP_FILTER_ERROR;
+    return users_reply_early(users_access_reply_options(r));
 }
 
 /* What the hook returns after its judgement. undecided: httpd may still refuse what we admit. */

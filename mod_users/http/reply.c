@@ -237,13 +237,18 @@ int users_reply_refusal(request_rec *r, const users_accept *accept, users_refusa
     return send_errors(r, accept, refused.status, &fault, 1);
 }
 
+int users_reply_early(int status)
+{
+    return status == OK ? DONE : AP_FILTER_ERROR;
+}
+
 int users_reply_refusal_early(request_rec *r, const users_accept *accept, users_refusal refused)
 {
     if (r->main) {
         return refused.status;
     }
     ap_run_insert_filter(r); /* httpd does this only for handlers */
-    return users_reply_refusal(r, accept, refused) == OK ? DONE : AP_FILTER_ERROR;
+    return users_reply_early(users_reply_refusal(r, accept, refused));
 }
 
 int users_reply_faults(request_rec *r, const users_accept *accept, const apr_array_header_t *faults)

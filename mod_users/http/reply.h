@@ -64,6 +64,9 @@ int users_reply_refusal(request_rec *r, const users_accept *accept, users_refusa
  */
 int users_reply_refusal_early(request_rec *r, const users_accept *accept, users_refusal refused);
 
+/* What a hook before the handler returns, when an answer that it made ended with this status. */
+int users_reply_early(int status);
+
 /* A 422 with a sentence for each fault (users_fault). */
 int users_reply_faults(request_rec *r, const users_accept *accept,
                        const apr_array_header_t *faults);
