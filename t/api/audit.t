@@ -303,4 +303,21 @@ subtest 'without the functions' => sub {
     $server->allow_log(qr/is prepared now/);
 };
 
+# What the two of update_accounts set, and on which conditions, by their texts: they have a copy each.
+subtest 'changes with a note are made as those without' => sub {
+    my sub text_of ($parameters) {
+        return $server->sql(<<~"SQL") =~ s/ --[^\n]*//gr =~ s/\s+/ /gr;
+            select prosrc from pg_proc
+            where pronamespace = 'users_api'::regnamespace and proname = 'update_accounts' and pronargs = $parameters
+            SQL
+    }
+    my @texts = (text_of(8), text_of(9));
+    my ($sets, $conditions) = map { my $part = $_; [map { $_ =~ $part } @texts] }
+        qr/ as a set (.*?) from /, qr/(\(c\.fields <> .*?) returning /;
+    like $sets->[0], qr/fname = .*, updated_at = /, 'one sets the fields';
+    is $sets->[1], $sets->[0], '... and so does the other';
+    like $conditions->[0], qr/suspended_at .*c\.if_match /, 'one has conditions';
+    is $conditions->[1], $conditions->[0], '... the other the same';
+};
+
 done_testing;
