@@ -80,16 +80,23 @@ static bool is_ready(delivery *d)
     return true;
 }
 
-/* Call a function of users_admin. False: it was not called or failed. */
+/*
+ * Call a function of users_admin. False: it was not called or failed. A signal that comes
+ * meanwhile cancels the call, which is no trouble with the database.
+ */
 static bool call(delivery *d, const char *function, const char *const *parameters, int count,
                  PGresult **result)
 {
+    bool interrupted = users_database_interrupted();
+
     if (!is_ready(d)) {
         return false;
     }
     if (users_database_call(d->invocation->db, function, parameters, count, false, result) !=
         USERS_EXIT_DONE) {
-        note_trouble(d);
+        if (interrupted == users_database_interrupted()) {
+            note_trouble(d);
+        }
         return false;
     }
     if (d->trouble) {
@@ -313,6 +320,8 @@ static apr_interval_time_t idle_time(const delivery *d)
 
     if (d->trouble) {
         next = d->next_try;
+    } else if (ended(d) > 0) { /* a signal cancelled the record */
+        return 0;
     } else if (d->stop_until || places_of(d) == 0) {
         return LOOK_INTERVAL;
     }

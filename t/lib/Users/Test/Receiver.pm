@@ -13,9 +13,9 @@ Users::Test::Receiver - what usersctl event deliver sends to
 
 An HTTP server of its own process on a free port of 127.0.0.1, which answers each request in a process of its own.
 
-C<behave> says how, from then on: C<STATUS>, with header lines behind it; C<slow SECONDS STATUS>; C<hang> until the
-client goes; C<close> without an answer; C<endless> has a body without an end. C<stop> ends it, so that connections are
-refused, and C<start> has it listen on the same port again.
+C<behave> says how, from then on: C<STATUS>, with header lines behind it; C<slow SECONDS STATUS>; C<hold> until it is to
+behave otherwise, and then so; C<hang> until the client goes; C<close> without an answer; C<endless> has a body without an
+end. C<stop> ends it, so that connections are refused, and C<start> has it listen on the same port again.
 
 C<requests> are those whose head and body came, in the order in which their answers were sent, each a hash of its C<method>,
 C<target>, C<headers>, C<body>, C<status> (0: none), and when it C<began> and C<ended>. C<arrived> counts requests, answered or not.
@@ -116,7 +116,8 @@ sub _answer ($client, $files) {
     my ($method, $target) = split / /, $head;
     my %headers = map { lc($_->[0]) => $_->[1] } map { [/^([^:\s]+): *(.*?)\r$/] } grep { /^[^:\s]+:/ } split /\n/, $head;
     _append("$files.arrived", '.');
-    my ($behaviour, @lines) = split /\n/, slurp("$files.behaviour");
+    my ($behaviour, @lines);
+    wait_until(sub { ($behaviour, @lines) = split /\n/, slurp("$files.behaviour"); $behaviour ne 'hold' }, 'leave to answer');
     if ($behaviour eq 'hang') {
         1 while sysread $client, my $nothing, 65536;
         return;
