@@ -99,7 +99,7 @@ use Test::More import => ['!done_testing'];
 use Time::HiRes qw(sleep);
 use Users::Test::Client;
 use Users::Test::Postgres;
-use Users::Test::Process qw(DEADLINE end end_all ended now run slurp spawn wait_until);
+use Users::Test::Process qw(@HANDLED DEADLINE end end_all ended now run slurp spawn wait_until);
 
 use constant {
     READ_TOKEN     => 'read-token-of-user-1',
@@ -153,7 +153,7 @@ sub done_testing {
 }
 
 # Nothing outlives the script, however it ends: exit runs END, past any eval.
-for my $name (qw(HUP INT PIPE TERM ALRM)) {
+for my $name (@HANDLED) {
     $SIG{$name} = sub ($signal) { warn "SIG$signal\n"; exit 1 };
 }
 alarm 20 * DEADLINE;

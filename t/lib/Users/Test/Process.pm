@@ -8,10 +8,12 @@ use List::Util  qw(min);
 use POSIX       qw(WNOHANG);
 use Time::HiRes qw(CLOCK_MONOTONIC clock_gettime sleep);
 
-our @EXPORT_OK = qw(DEADLINE end end_all ended now reap run slurp spawn wait_until);
+our @EXPORT_OK = qw(@HANDLED DEADLINE end end_all ended now reap run slurp spawn wait_until);
 
 # Seconds that anything waited for may take; memcheck slows httpd down some twenty times.
 use constant DEADLINE => $ENV{USERS_TEST_VALGRIND} ? 300 : 60;
+
+our @HANDLED = qw(HUP INT PIPE TERM ALRM);    # signals that end a test as a whole
 
 my %running;    # by process id
 
@@ -24,11 +26,17 @@ sub now : prototype() () {
 # Start a program in / (the checkout may be out of another user's sight) with its output
 # going to files. Returns its process id.
 sub spawn ($command, $stdout, $stderr) {
-    defined(my $pid = fork) or die "fork: $!";
-    if ($pid) {
-        $running{$pid} = 1;
+    # A signal that comes before the program runs is the program's: our handlers would end the test's servers.
+    my ($signals, $before) = (POSIX::SigSet->new(map { POSIX->can("SIG$_")->() } @HANDLED), POSIX::SigSet->new);
+    POSIX::sigprocmask(POSIX::SIG_BLOCK, $signals, $before);
+    my $pid = fork;
+    if (!defined $pid || $pid) {
+        POSIX::sigprocmask(POSIX::SIG_SETMASK, $before);
+        $running{ $pid // die "fork: $!\n" } = 1;
         return $pid;
     }
+    $SIG{$_} = 'DEFAULT' for @HANDLED;
+    POSIX::sigprocmask(POSIX::SIG_SETMASK, $before);
     POSIX::setsid();    # prefork ends its children by a signal to its process group
     open STDIN,  '<',  '/dev/null';
     open STDOUT, '>>', $stdout;
