@@ -136,6 +136,20 @@ comment on function users.merged_labels is
 --
 -- All of that wants the isolation level "read committed", in which a statement sees what those
 -- before it have waited for; role.sql asks for it.
+--
+-- Where commits wait for a standby (synchronous_standby_names), a first try whose backend was ended while it waited is
+-- there to be seen, and can be lost with the server. So a repeat that finds it writes something, too: then its own
+-- commit waits, and what it tells has reached the standby.
+
+create or replace function users.await_standby() returns void
+language plpgsql
+as $$
+begin
+  perform pg_logical_emit_message(true, 'mod_users', ''); -- nobody reads it
+end
+$$;
+comment on function users.await_standby is
+  'Have this transaction''s commit wait as if it had changed something, and so for all that was committed before it.';
 
 -- What is written beside changes
 --
@@ -804,6 +818,7 @@ begin
     where username = p_username;
     if found then
       outcome := 'created';
+      perform users.await_standby();
     else
       delete from users.idempotency
       where application_id = p_application_id and key = p_idempotency_key;
@@ -1009,8 +1024,13 @@ as $$
 begin
   update users.token set revoked_at = now()
   where digest = p_digest and application_id = p_application_id and revoked_at is null;
-  return found
-    or not exists (select from users.token where digest = p_digest and application_id <> p_application_id);
+  if found then
+    return true;
+  elsif exists (select from users.token where digest = p_digest and application_id = p_application_id) then
+    perform users.await_standby();
+    return true;
+  end if;
+  return not exists (select from users.token where digest = p_digest);
 end
 $$;
 comment on function users_api.revoke_token is

@@ -63,6 +63,19 @@ static bool is_conflict(const char *state)
     return strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0;
 }
 
+/*
+ * A commit whose wait for a standby was cancelled counts as done, with a warning: it can be lost
+ * with the server (PostgreSQL's syncrep.c). Other notices say nothing to us.
+ */
+static void hear_notice(void *connection, const PGresult *notice)
+{
+    const char *function = PQresultErrorField(notice, PG_DIAG_SOURCE_FUNCTION);
+
+    if (function && strcmp(function, "SyncRepWaitForLSN") == 0) {
+        ((users_connection *)connection)->is_unsafe = true;
+    }
+}
+
 static users_db_status status_of(users_connection *connection, const users_statement *statement,
                                  const PGresult *result)
 {
@@ -71,7 +84,7 @@ static users_db_status status_of(users_connection *connection, const users_state
     switch (PQresultStatus(result)) {
     case PGRES_TUPLES_OK:
     case PGRES_COMMAND_OK:
-        return USERS_DB_OK;
+        return connection->is_unsafe ? USERS_DB_LOST : USERS_DB_OK;
     default:
         break;
     }
@@ -194,8 +207,10 @@ static users_db_status attempt(users_connection *connection, const users_stateme
                                const users_parameter *parameters, apr_time_t deadline,
                                PGresult **result)
 {
-    users_db_status status = prepare(connection, statement, deadline);
+    users_db_status status;
 
+    PQsetNoticeReceiver(connection->pg, hear_notice, connection);
+    status = prepare(connection, statement, deadline);
     *result = NULL;
     if (status == USERS_DB_OK) {
         status = execute(connection, statement, parameters, deadline, result);
@@ -240,6 +255,7 @@ users_db_status users_execute(users_connection *connection, const users_statemen
     connection->is_second = false;
     connection->is_silent = false;
     connection->is_suspect = false;
+    connection->is_unsafe = false;
     status = attempt(connection, statement, parameters, until, result);
     if (status == USERS_DB_READ_ONLY || status == USERS_DB_OUTDATED) {
         status = users_connection_replace(connection, status == USERS_DB_READ_ONLY, until);

@@ -48,6 +48,7 @@ typedef struct users_connection {
     bool is_second;  /* opened in place of an unfit one, for the same statement */
     bool is_silent;  /* nothing came until after its server should have given the statement up */
     bool is_suspect; /* it failed by what may lie in the session */
+    bool is_unsafe;  /* it has committed and did not wait for the standby that commits wait for */
     bool answered;   /* a statement, since it was borrowed */
 } users_connection;
 
