@@ -252,8 +252,8 @@ static void send_row(delivery *d, const PGresult *rows, int row)
     users_webhook_send(d->webhook, &e->message);
 }
 
-/* Claim as many as there are places, and send them. */
-static void claim(delivery *d)
+/* Claim as many as there are places, and send them. Returns how many. */
+static int claim(delivery *d)
 {
     char places[16];
     char lease[48];
@@ -262,20 +262,22 @@ static void claim(delivery *d)
     int count = places_of(d);
 
     if (count == 0 || users_now() < d->next_look || users_now() < d->paused_until) {
-        return;
+        return 0;
     }
     apr_snprintf(places, sizeof(places), "%d", count);
     apr_snprintf(lease, sizeof(lease), "%" APR_TIME_T_FMT " milliseconds",
                  apr_time_as_msec(d->timeout + LEASE_MARGIN));
     if (!call(d, "claim_events", parameters, 2, &rows)) {
-        return;
+        return 0;
     }
-    for (int row = 0; row < PQntuples(rows); row++) {
+    count = PQntuples(rows);
+    for (int row = 0; row < count; row++) {
         send_row(d, rows, row);
     }
-    d->exhausted = PQntuples(rows) == 0;
+    d->exhausted = count == 0;
     d->next_look = d->exhausted ? users_now() + LOOK_INTERVAL : 0;
     PQclear(rows);
+    return count;
 }
 
 /* The loop */
@@ -290,16 +292,20 @@ static int ended(const delivery *d)
     return count;
 }
 
-/* Is it over, where that many are being sent? What is not recorded then is sent again by the next.
- */
-static bool is_over(delivery *d, int sending)
+/* A signal or a receiver that wants no more ends it, once what was begun has been recorded. */
+static void note_stop(delivery *d)
 {
-    bool once = d->invocation->values[USERS_ARG_ONCE] != NULL;
-    bool stop = d->gone || users_database_interrupted();
-
-    if (stop && !d->stop_until) {
+    if (!d->stop_until && (d->gone || users_database_interrupted())) {
         d->stop_until = users_now() + d->timeout + LAST_RECORDS;
     }
+}
+
+/* Is it over, where that many are being sent? What is not recorded then is sent again by the next.
+ */
+static bool is_over(const delivery *d, int sending)
+{
+    bool once = d->invocation->values[USERS_ARG_ONCE] != NULL;
+
     if (sending > 0) {
         return false;
     }
@@ -307,9 +313,9 @@ static bool is_over(delivery *d, int sending)
         return true;
     }
     if (ended(d) > 0) {
-        return stop && users_now() > d->stop_until;
+        return d->stop_until && users_now() > d->stop_until;
     }
-    return stop || (once && (d->exhausted || users_now() < d->paused_until));
+    return d->stop_until || (once && (d->exhausted || users_now() < d->paused_until));
 }
 
 /* How long nothing has to be done but to send. */
@@ -331,14 +337,17 @@ static apr_interval_time_t idle_time(const delivery *d)
 
 static void work(delivery *d)
 {
-    int sending = record_ended(d);
+    for (;;) {
+        int sending = record_ended(d);
 
-    while (!is_over(d, sending)) {
+        note_stop(d);
         if (!d->stop_until) {
-            claim(d);
+            sending += claim(d);
+        }
+        if (is_over(d, sending)) {
+            return;
         }
         users_webhook_run(d->webhook, idle_time(d));
-        sending = record_ended(d);
     }
 }
 
