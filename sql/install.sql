@@ -36,6 +36,9 @@ $$;
 analyze users.country, users.currency, users.language, users.script, users.area, users.billing_plan,
   users.account_group, users.group_quota;
 \ir contract.sql
+\ir update.sql
+\ir register.sql
+\ir tokens.sql
 \ir admin.sql
 \ir accounts.sql
 \ir plans.sql

@@ -1,6 +1,6 @@
 -- The tables of a stand-alone installation, in an empty database; sql/migrations turns those of an
 -- earlier version into these. The module never reads them: it knows only the views and functions of
--- views.sql and contract.sql. Parts of the answer to GET are kept in the tables: see document.sql.
+-- views.sql and of contract.sql and its like. Parts of the answer to GET are kept in the tables: see document.sql.
 --
 -- Foreign keys that cascade have an index on their columns. Those to reference data have
 -- none: its rows are hardly ever deleted, and each index would slow every registration.

@@ -18,11 +18,13 @@
 #define COUNT(array)  (sizeof(array) / sizeof(*(array)))
 
 static const char *const install_files[] = {
-    "document.sql", "tables.sql", "views.sql", "reference.sql", "contract.sql", "admin.sql",
-    "accounts.sql", "plans.sql",  "usage.sql", "events.sql",    "role.sql",     "panel.sql"};
+    "document.sql", "tables.sql",   "views.sql",  "reference.sql", "contract.sql",
+    "update.sql",   "register.sql", "tokens.sql", "admin.sql",     "accounts.sql",
+    "plans.sql",    "usage.sql",    "events.sql", "role.sql",      "panel.sql"};
 static const char *const repeated_files[] = {
-    "document.sql", "reference.sql", "contract.sql", "admin.sql", "accounts.sql",
-    "plans.sql",    "usage.sql",     "events.sql",   "role.sql",  "panel.sql"};
+    "document.sql", "reference.sql", "contract.sql", "update.sql", "register.sql",
+    "tokens.sql",   "admin.sql",     "accounts.sql", "plans.sql",  "usage.sql",
+    "events.sql",   "role.sql",      "panel.sql"};
 
 /* For these a superuser stays one. */
 static bool is_of_roles(const char *name)

@@ -298,7 +298,7 @@ subtest 'without the functions' => sub {
     writes('... and a registration', 'off', 201, post('off-old'), [], []);
 
     my $source = $ENV{USERS_SRCDIR} // '.';
-    $server->postgres->run_file('users', "$source/sql/$_") for qw(contract.sql role.sql);
+    $server->postgres->run_file('users', "$source/sql/$_") for qw(update.sql register.sql role.sql);
     writes('upgraded, each change has its row', 'both', 200, patch({ city => 'Delft' }), [updated('city')], [event(updated => 'city')]);
     $server->allow_log(qr/is prepared now/);
 };
