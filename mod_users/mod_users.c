@@ -28,6 +28,7 @@
 #include "config/dump.h"
 #include "config/password.h"
 #include "config/settings.h"
+#include "config/watchdog.h"
 #include "http/cors.h"
 #include "http/figures.h"
 #include "http/process.h"
@@ -42,6 +43,7 @@ static void register_hooks(apr_pool_t *pool)
     users_cors_register();
     ap_hook_pre_config(users_cache_prepare, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(users_startup_check, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(users_watchdog_check, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(users_cache_check, NULL, NULL, APR_HOOK_LAST); /* wants the defaults */
     ap_hook_ssl_add_cert_files(users_startup_note_tls, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_test_config(users_startup_test, NULL, NULL, APR_HOOK_MIDDLE);

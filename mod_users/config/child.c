@@ -2,6 +2,7 @@
 
 #include "config/settings.h"
 #include "config/shared.h"
+#include "config/watchdog.h"
 #include "http/database.h"
 #include "http/figures.h"
 #include "http/process.h"
@@ -91,16 +92,35 @@ static void count_connections(const server_rec *s)
         if (has_own_database(s, each, &settings)) {
             users_shared_find(each, &settings);
             users_db_capacity_begin(settings.capacity, children);
-            users_db_capacity_begin(settings.replica_capacity, children);
+            for (int i = 0; i < settings.replica_count; i++) {
+                users_db_capacity_begin(settings.replicas[i].capacity, children);
+            }
         }
     }
     for (const server_rec *each = s; each; each = each->next) {
         if (has_own_database(s, each, &settings)) {
             users_shared_find(each, &settings);
             users_db_capacity_add(settings.capacity, settings.db_max);
-            users_db_capacity_add(settings.replica_capacity, settings.db_max);
+            for (int i = 0; i < settings.replica_count; i++) {
+                users_db_capacity_add(settings.replicas[i].capacity, settings.db_max);
+            }
         }
     }
+}
+
+static bool watch_replicas(const server_rec *s, apr_pool_t *pconf)
+{
+    bool good = true;
+    users_db_settings settings;
+
+    users_watchdog_begin(pconf);
+    for (const server_rec *each = s; each && good; each = each->next) {
+        if (has_own_database(s, each, &settings)) {
+            users_shared_find(each, &settings);
+            good = users_watchdog_register(each, settings.replica_count, pconf);
+        }
+    }
+    return good;
 }
 
 int users_child_prepare(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
@@ -113,6 +133,9 @@ int users_child_prepare(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
     }
     users_shared_begin(pconf);
     count_connections(s);
+    if (!watch_replicas(s, pconf)) {
+        return !OK;
+    }
     if (!has_replica(s)) {
         return OK;
     }
@@ -143,4 +166,5 @@ void users_child_open(apr_pool_t *pchild, server_rec *s)
                                                    : users_database_get(first));
         }
     }
+    users_watchdog_open(pchild);
 }

@@ -83,7 +83,7 @@ const command_rec users_directives[] = {
                      "the number of processors)",
                      MEMBER(host_lanes), 0, CONNECTIONS_LIMIT),
     SERVER_DIRECTIVE("UsersDBReplica", users_set_replica,
-                     "Connection string of a replica of UsersDB, which GET reads from "
+                     "Connection string of the replicas of UsersDB, which GET reads from "
                      "(default: none)",
                      MEMBER(replica), .is_conninfo = true),
     SERVER_DIRECTIVE("UsersReplicaLag", users_set_duration,

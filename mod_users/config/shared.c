@@ -88,6 +88,38 @@ static memory memory_of(const server_rec *s, const char *conninfo)
     return *found;
 }
 
+/* What has been seen of a replica is so for all that have the same primary and the same lag. */
+static struct users_standing *standing_of(const server_rec *s, const users_db_settings *settings,
+                                          const char *replica)
+{
+    return users_process_shared(s,
+                                apr_psprintf(apr_hash_pool_get(memories),
+                                             "standing 1 %" APR_TIME_T_FMT " %s %s",
+                                             settings->replica_lag, replica, settings->conninfo),
+                                users_db_standing_size());
+}
+
+static void find_replicas(const server_rec *s, users_db_settings *settings)
+{
+    apr_pool_t *pool = apr_hash_pool_get(memories);
+    const apr_array_header_t *hosts = users_conninfo_hosts(settings->replica, pool);
+    users_db_replica *replicas = apr_pcalloc(pool, (apr_size_t)hosts->nelts * sizeof(*replicas));
+
+    for (int i = 0; i < hosts->nelts; i++) {
+        const char *conninfo = APR_ARRAY_IDX(hosts, i, const char *);
+        memory own = memory_of(s, conninfo);
+
+        replicas[i] = (users_db_replica){.conninfo = conninfo,
+                                         .noted = own.noted,
+                                         .capacity = own.capacity,
+                                         .health = own.health,
+                                         .lanes = own.lanes,
+                                         .standing = standing_of(s, settings, conninfo)};
+    }
+    settings->replicas = replicas;
+    settings->replica_count = hosts->nelts;
+}
+
 void users_shared_find(const server_rec *s, users_db_settings *settings)
 {
     memory own = memory_of(s, settings->conninfo);
@@ -97,11 +129,6 @@ void users_shared_find(const server_rec *s, users_db_settings *settings)
     settings->capacity = own.capacity;
     settings->host_lanes = own.lanes;
     if (settings->replica) {
-        memory replicas = memory_of(s, settings->replica);
-
-        settings->replica_noted = replicas.noted;
-        settings->replica_health = replicas.health;
-        settings->replica_capacity = replicas.capacity;
-        settings->replica_lanes = replicas.lanes;
+        find_replicas(s, settings);
     }
 }

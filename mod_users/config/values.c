@@ -233,21 +233,35 @@ const char *users_set_conninfo(cmd_parms *cmd, void *location, const char *value
                : NULL;
 }
 
-/* A replica is examined by itself: what one of several hosts has seen tells nothing of the others.
- */
+/* Each host is a replica of its own, which one that were named twice would be two of. */
 const char *users_set_replica(cmd_parms *cmd, void *location, const char *value)
 {
-    static const char *const keywords[] = {"host", "hostaddr"};
     const char *fault = users_set_conninfo(cmd, location, value);
-    const char *hosts;
+    const apr_array_header_t *hosts;
 
-    for (size_t i = 0; !fault && i < sizeof(keywords) / sizeof(*keywords); i++) {
-        if (users_conninfo_read(value, keywords[i], cmd->pool, &hosts) && hosts &&
-            strchr(hosts, ',')) {
-            fault = apr_pstrcat(cmd->pool, cmd->cmd->name, ": it takes one host", NULL);
+    if (!fault) {
+        fault = users_conninfo_misfit(value, cmd->pool);
+        fault = fault ? apr_pstrcat(cmd->pool, cmd->cmd->name, ": ", fault, NULL) : NULL;
+    }
+    if (fault) {
+        return fault;
+    }
+    hosts = users_conninfo_hosts(value, cmd->pool);
+    if (hosts->nelts > USERS_REPLICAS_MAX) {
+        return apr_psprintf(cmd->pool, "%s: it names %d hosts: it takes up to %d", cmd->cmd->name,
+                            hosts->nelts, USERS_REPLICAS_MAX);
+    }
+    for (int i = 0; i < hosts->nelts; i++) {
+        const char *host = APR_ARRAY_IDX(hosts, i, const char *);
+
+        for (int k = 0; k < i; k++) {
+            if (strcmp(host, APR_ARRAY_IDX(hosts, k, const char *)) == 0) {
+                return apr_psprintf(cmd->pool, "%s: it names %s twice", cmd->cmd->name,
+                                    users_conninfo_name(host, cmd->pool));
+            }
         }
     }
-    return fault;
+    return NULL;
 }
 
 /*

@@ -39,6 +39,31 @@ static bool are_ports(const char *list)
     return true;
 }
 
+/* Lists of hosts and the like, with commas between their items */
+
+static int list_length(const char *list)
+{
+    int length = list && *list ? 1 : 0;
+
+    for (; list && *list; list++) {
+        length += *list == ',';
+    }
+    return length;
+}
+
+/* Item number index, or the only one for every index; NULL where there is none, or it is empty. */
+static const char *list_item(const char *list, int index, apr_pool_t *pool)
+{
+    size_t length;
+
+    for (int i = list_length(list) > 1 ? index : 0; list && i > 0; i--) {
+        list = strchr(list, ',');
+        list = list ? list + 1 : NULL;
+    }
+    length = list ? strcspn(list, ",") : 0;
+    return length ? apr_pstrmemdup(pool, list, length) : NULL;
+}
+
 const char *users_conninfo_fault(const char *conninfo, apr_pool_t *pool)
 {
     const char *ports;
@@ -53,6 +78,31 @@ const char *users_conninfo_fault(const char *conninfo, apr_pool_t *pool)
                                            "port=%s: a port is a number from 1 to 65535, with a "
                                            "comma between several",
                                            ports);
+}
+
+const char *users_conninfo_misfit(const char *conninfo, apr_pool_t *pool)
+{
+    const char *hosts = NULL;
+    const char *addresses = NULL;
+    const char *ports = NULL;
+    int count;
+
+    users_conninfo_read(conninfo, "host", pool, &hosts);
+    users_conninfo_read(conninfo, "hostaddr", pool, &addresses);
+    users_conninfo_read(conninfo, "port", pool, &ports);
+    count = list_length(addresses) ? list_length(addresses) : list_length(hosts);
+    count = count ? count : 1;
+    if (list_length(hosts) && list_length(hosts) != count) {
+        return apr_psprintf(pool,
+                            "host=%s hostaddr=%s: where there are both, they are as many, with a "
+                            "comma between several",
+                            hosts, addresses);
+    }
+    if (list_length(ports) > 1 && list_length(ports) != count) {
+        return apr_psprintf(pool, "port=%s: it takes one port for all hosts, or one for each of %d",
+                            ports, count);
+    }
+    return NULL;
 }
 
 /*
@@ -174,6 +224,47 @@ const char *users_conninfo_conceal(const char *conninfo, const char *password, a
     }
     PQconninfoFree(options);
     return text;
+}
+
+/* Of one keyword, for each host. */
+static const char *value_for(const PQconninfoOption *option, int host, apr_pool_t *pool)
+{
+    bool is_list = strcmp(option->keyword, "host") == 0 ||
+                   strcmp(option->keyword, "hostaddr") == 0 || strcmp(option->keyword, "port") == 0;
+
+    return is_list ? list_item(option->val, host, pool) : option->val;
+}
+
+static const char *conninfo_for(const PQconninfoOption *options, int host, apr_pool_t *pool)
+{
+    const char *text = "";
+
+    for (const PQconninfoOption *o = options; o->keyword; o++) {
+        const char *value = value_for(o, host, pool);
+
+        if (value) {
+            text = apr_pstrcat(pool, text, *text ? " " : "", o->keyword, "=", quote(value, pool),
+                               NULL);
+        }
+    }
+    return text;
+}
+
+apr_array_header_t *users_conninfo_hosts(const char *conninfo, apr_pool_t *pool)
+{
+    PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+    const char *addresses = users_conninfo_get(options, "hostaddr");
+    int count = list_length(addresses ? addresses : users_conninfo_get(options, "host"));
+    apr_array_header_t *hosts = apr_array_make(pool, count ? count : 1, sizeof(const char *));
+
+    for (int i = 0; count > 1 && i < count; i++) {
+        APR_ARRAY_PUSH(hosts, const char *) = conninfo_for(options, i, pool);
+    }
+    if (count <= 1) {
+        APR_ARRAY_PUSH(hosts, const char *) = conninfo;
+    }
+    PQconninfoFree(options);
+    return hosts;
 }
 
 static const char *or_nothing(const char *text)

@@ -2,6 +2,7 @@
 
 #include "db/accounts.h"
 #include "db/capacity.h"
+#include "db/replica.h"
 #include "db/route.h"
 #include "db/tokens.h"
 #include "db/trouble.h"
@@ -9,6 +10,7 @@
 
 #include <apr_strings.h>
 #include <string.h>
+#include <unistd.h>
 
 bool users_db_is_same(const users_db_settings *a, const users_db_settings *b)
 {
@@ -72,21 +74,46 @@ static users_db *open_one(apr_pool_t *pool, users_db_settings *settings, const u
 }
 
 /* Half of the time that a request has is the primary's, should it have to be asked, too. */
-static users_db_settings *replica_settings(apr_pool_t *pool, const users_db_settings *settings)
+static users_db_settings *replica_settings(apr_pool_t *pool, const users_db_settings *settings,
+                                           const users_db_replica *replica)
 {
     users_db_settings *own = apr_pmemdup(pool, settings, sizeof(*settings));
 
     own->role = USERS_ROLE_REPLICA;
-    own->conninfo = settings->replica;
+    own->conninfo = replica->conninfo;
     own->password = settings->replica_password;
-    own->noted = settings->replica_noted;
-    own->capacity = settings->replica_capacity;
-    own->health = settings->replica_health;
-    own->host_lanes = settings->replica_lanes;
+    own->noted = replica->noted;
+    own->capacity = replica->capacity;
+    own->health = replica->health;
+    own->host_lanes = replica->lanes;
     if (own->db_timeout > settings->request_timeout / 2) {
         own->db_timeout = settings->request_timeout / 2;
     }
     return own;
+}
+
+/* One that could not be opened, of which the log has a line, is left out. */
+static void open_replicas(apr_pool_t *pool, users_db *primary, const users_log *log)
+{
+    const users_db_settings *settings = primary->settings;
+    int count = settings->replica ? settings->replica_count : 0;
+
+    primary->replicas = apr_pcalloc(pool, (apr_size_t)count * sizeof(*primary->replicas));
+    primary->turn = (apr_uint32_t)getpid(); /* the children do not all begin with the same */
+    for (int i = 0; i < count; i++) {
+        const users_db_replica *from = &settings->replicas[i];
+        users_replica *replica = &primary->replicas[primary->replica_count];
+
+        replica->db = open_one(pool, replica_settings(pool, settings, from), log, "the replica");
+        if (replica->db) {
+            replica->db->primary = primary;
+            replica->db->replica = replica;
+            replica->lag = settings->replica_lag;
+            replica->standing =
+                from->standing ? from->standing : apr_pcalloc(pool, users_db_standing_size());
+            primary->replica_count++;
+        }
+    }
 }
 
 users_db *users_db_open(apr_pool_t *pool, const users_db_settings *settings, const users_log *log)
@@ -96,10 +123,8 @@ users_db *users_db_open(apr_pool_t *pool, const users_db_settings *settings, con
 
     own->role = USERS_ROLE_PRIMARY;
     db = open_one(pool, own, log, "the database");
-
-    if (db && own->replica) {
-        users_route_add_replica(pool, db,
-                                open_one(pool, replica_settings(pool, own), log, "the replica"));
+    if (db) {
+        open_replicas(pool, db, log);
     }
     return db;
 }

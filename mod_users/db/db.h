@@ -51,16 +51,43 @@ const char *users_conninfo_name(const char *conninfo, apr_pool_t *pool);
  */
 const char *users_conninfo_exposed(const char *conninfo, apr_pool_t *pool, const char **sslmode);
 
+/*
+ * What of its lists of hosts, addresses and ports does not fit the others, as a sentence in memory
+ * of pool; NULL: nothing. libpq finds that out when it connects.
+ */
+const char *users_conninfo_misfit(const char *conninfo, apr_pool_t *pool);
+
+/*
+ * A connection string for each host that one names (const char *), in its order; the string itself
+ * where that is one, or it can't be read. In memory of pool.
+ */
+apr_array_header_t *users_conninfo_hosts(const char *conninfo, apr_pool_t *pool);
+
 /* Where a connection string connects to, databases aside: equal for equal servers. */
 const char *users_conninfo_server(const char *conninfo, apr_pool_t *pool);
+
+#define USERS_REPLICAS_MAX 16
+
+/* A replica of a database, and the memory for what users_db_settings has for the database itself.
+ */
+typedef struct {
+    const char *conninfo; /* of one host: users_conninfo_hosts() */
+    struct users_noted *noted;
+    struct users_capacity *capacity;
+    struct users_health *health;
+    struct users_lanes *lanes;
+    struct users_standing *standing; /* users_db_standing_size() octets; NULL: its own */
+} users_db_replica;
 
 /* A database and how to use it; what must outlive it is not copied. */
 typedef struct {
     const char *program; /* another one than httpd; NULL: it is the module */
     const char *conninfo;
     const char *password;                   /* instead of conninfo's; NULL: none */
-    const char *replica;                    /* conninfo of a replica; NULL: there is none */
+    const char *replica;                    /* conninfo of all its replicas; NULL: there are none */
     const char *replica_password;           /* as password */
+    const users_db_replica *replicas;       /* each of them */
+    int replica_count;                      /* USERS_REPLICAS_MAX at most */
     int db_keep;                            /* idle connections */
     int db_max;                             /* connections */
     apr_interval_time_t db_exptime;         /* of an idle connection */
@@ -78,14 +105,10 @@ typedef struct {
     struct users_writers
         *writers;              /* users_db_shared_size() octets, zero at first; NULL: no replica */
     struct users_noted *noted; /* users_db_noted_size() octets; NULL: its own */
-    struct users_noted *replica_noted; /* the same of the replica */
-    struct users_capacity *capacity;   /* users_db_capacity_size() octets; NULL: its own */
-    struct users_capacity *replica_capacity;
-    struct users_health *health; /* users_db_health_size() octets; NULL: its own */
-    struct users_health *replica_health;
-    struct users_lanes *replica_lanes;
-    users_figures *figures; /* to count in; NULL: its own */
-    users_role role;        /* there: users_db_open()'s to set */
+    struct users_capacity *capacity; /* users_db_capacity_size() octets; NULL: its own */
+    struct users_health *health;     /* users_db_health_size() octets; NULL: its own */
+    users_figures *figures;          /* to count in; NULL: its own */
+    users_role role;                 /* there: users_db_open()'s to set */
 } users_db_settings;
 
 typedef struct users_db users_db;
@@ -100,6 +123,9 @@ apr_size_t users_db_shared_size(void);
 apr_size_t users_db_noted_size(void);
 apr_size_t users_db_health_size(void);
 apr_size_t users_db_capacity_size(void);
+
+/* The same, of a replica for those that have the same UsersDB and replica_lag: how old it is. */
+apr_size_t users_db_standing_size(void);
 
 /*
  * Count how many connections to a server there may be: so many children, and, added for each of
@@ -125,6 +151,14 @@ bool users_db_is_same(const users_db_settings *a, const users_db_settings *b);
  */
 users_db *users_db_open(apr_pool_t *pool, const users_db_settings *settings, const users_log *log);
 
+/*
+ * Look how far a replica has come, from 0 to replica_count - 1, if that is due and no other process
+ * does it. What it finds is all processes' to know. It takes some milliseconds, but 2.5 s where a
+ * server is silent: so each replica has a thread for it, on which no request waits, and which comes
+ * ten times a second. NULL does nothing.
+ */
+void users_db_examine_replica(users_db *db, int replica);
+
 /* One request's use of a database. */
 typedef struct {
     users_db *db;             /* NULL: it could not be opened, and every function fails */
@@ -144,14 +178,15 @@ typedef enum {
 
 /* What the database does at the moment. */
 typedef struct {
-    bool reads; /* it answers look-ups, or its replica does */
+    bool reads; /* it answers look-ups, or a replica of it does */
     bool takes_changes;
 } users_condition;
 
 /*
  * Whether the database serves. One call of all processes that share its memory asks it, and the
- * next one a second after that at the earliest; it has db_timeout, and as much again for a replica.
- * The others are told what was found last, and wait half a second at most where nothing was.
+ * next one a second after that at the earliest; it has db_timeout, and as much again for each
+ * replica. The others are told what was found last, and wait half a second at most where nothing
+ * was.
  */
 users_condition users_db_condition(users_db_call *call);
 

@@ -113,18 +113,13 @@ static users_condition check_primary(const users_db_call *call, users_db *db)
     return found;
 }
 
-static users_condition check_replica(const users_db_call *call, users_db *replica)
+static users_condition check_replica(users_db *replica)
 {
-    users_db_call own = {.db = call->db,
-                         .pool = call->pool,
-                         .left = replica->settings->db_timeout,
-                         .log = call->log};
-    users_limits l;
+    users_limits l = limits_of(replica->settings);
     PGresult *result = NULL;
     users_condition found = {.reads = false};
 
-    if (users_route_is_good(&own)) {
-        l = limits_of(replica->settings);
+    if (users_route_is_good(replica)) {
         found.reads = users_run(replica, &check, nobodys_digest, &l, &result) == USERS_DB_OK;
         PQclear(result);
     }
@@ -141,8 +136,7 @@ static users_condition check_now(const users_db_call *call, users_db *db)
     struct users_health *health = db->settings->health;
     apr_uint64_t last = apr_atomic_read64(&health->last);
     users_condition before = unpack(last);
-    users_condition found =
-        users_is_replica(db) ? check_replica(call, db) : check_primary(call, db);
+    users_condition found = users_is_replica(db) ? check_replica(db) : check_primary(call, db);
 
     if (!last || before.reads != found.reads || before.takes_changes != found.takes_changes) {
         users_log_at(&call->log, USERS_LOG_INFO, 0, "the health of %s: reads %s, writes %s",
@@ -168,14 +162,14 @@ static users_condition await(struct users_health *health)
 
 /*
  * Whose turn is it? If whoever takes it never comes to an end, as in a child that ends, another
- * one's turn comes when it must have ended, the examination of a replica included.
+ * one's turn comes when it must have ended.
  */
 static bool take_turn(const users_db *db)
 {
     struct users_health *health = db->settings->health;
     apr_uint64_t due = apr_atomic_read64(&health->due);
     users_limits l = limits_of(db->settings);
-    apr_time_t until = l.end + db->settings->db_timeout + PAUSE;
+    apr_time_t until = l.end + PAUSE;
 
     return (apr_uint64_t)l.began >= due &&
            apr_atomic_cas64(&health->due, (apr_uint64_t)until, due) == due;
@@ -189,15 +183,13 @@ static users_condition condition_of(const users_db_call *call, users_db *db)
 users_condition users_db_condition(users_db_call *call)
 {
     users_condition found = {.reads = false};
-    users_db *replica;
 
     if (!call->db) {
         return found;
     }
     found = condition_of(call, call->db);
-    replica = users_route_replica(call->db);
-    if (!found.reads && replica) {
-        found.reads = condition_of(call, replica).reads;
+    for (int i = 0; i < users_route_replicas(call->db) && !found.reads; i++) {
+        found.reads = condition_of(call, users_route_replica(call->db, i)).reads;
     }
     return found;
 }

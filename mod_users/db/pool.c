@@ -30,9 +30,14 @@ struct users_pool {
 
 #define CONNECTS(end) (USERS_FIGURE_CONNECTS + USERS_ROLES * (end))
 
-static int all_in_use(const users_pool *pool)
+static int in_use_of_requests(const users_pool *pool)
 {
     return pool->in_use[USERS_POOL_READ] + pool->in_use[USERS_POOL_CHANGE];
+}
+
+static int all_in_use(const users_pool *pool)
+{
+    return in_use_of_requests(pool) + pool->in_use[USERS_POOL_EXAMINE];
 }
 
 /* Opening and closing */
@@ -163,7 +168,7 @@ static apr_status_t close_all_idle(void *pool)
 
 static void create_connections(users_pool *pool, apr_pool_t *p)
 {
-    int count = pool->settings->db_max;
+    int count = pool->settings->db_max + 1; /* USERS_POOL_EXAMINE's */
     users_connection *connections = apr_pcalloc(p, (size_t)count * sizeof(*connections));
 
     for (int i = 0; i < count; i++) {
@@ -213,6 +218,11 @@ bool users_pool_is_away(users_pool *pool)
     return users_outage_lasts(pool->outage) && !apr_atomic_read32(&pool->open);
 }
 
+bool users_pool_is_barred(users_pool *pool)
+{
+    return users_pool_is_away(pool) && users_outage_bars(pool->outage);
+}
+
 static bool has_place(users_pool *pool, users_pool_kind kind)
 {
     int max = pool->settings->db_max;
@@ -223,7 +233,7 @@ static bool has_place(users_pool *pool, users_pool_kind kind)
     if (users_outage_bars(pool->outage)) {
         return all_in_use(pool) - pool->opening < (int)apr_atomic_read32(&pool->open);
     }
-    return all_in_use(pool) < max;
+    return kind == USERS_POOL_EXAMINE ? !pool->in_use[kind] : in_use_of_requests(pool) < max;
 }
 
 /* One of each kind, since what is free may not be for the one that waits longest. */
@@ -324,7 +334,7 @@ static users_db_status borrow(users_pool *pool, users_pool_kind kind, apr_time_t
     users_connection *c;
     users_db_status status = pass_gate(pool, kind, deadline, &c);
 
-    if (status == USERS_DB_BUSY) {
+    if (status == USERS_DB_BUSY && kind != USERS_POOL_EXAMINE) {
         users_pool_note_busy(pool, kind);
     }
     if (status != USERS_DB_OK) {

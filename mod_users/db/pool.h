@@ -29,8 +29,9 @@ typedef enum {
 /* What a connection is wanted for. */
 typedef enum {
     USERS_POOL_READ,
-    USERS_POOL_CHANGE, /* which may wait for a lock: one connection of several is never lent for it
-                        */
+    USERS_POOL_CHANGE,  /* which may wait for a lock: one connection of several is never lent for it
+                         */
+    USERS_POOL_EXAMINE, /* which no request waits for: there is one connection more for it */
     USERS_POOL_KINDS
 } users_pool_kind;
 
@@ -73,6 +74,9 @@ users_db_status users_pool_acquire(users_pool *pool, users_pool_kind kind, apr_t
  * for the one caller at a time that looks whether that is over. Takes no lock.
  */
 bool users_pool_is_away(users_pool *pool);
+
+/* The same, and it is not the caller's turn to look. */
+bool users_pool_is_barred(users_pool *pool);
 
 /*
  * The same for one that serves, and may do better elsewhere or anew: it stays where no other can be

@@ -1,6 +1,7 @@
 /*
  * Primary or replica. A replica lags behind: so it has to be seen not to be more than replica_lag
- * old, only what it admits counts, and whoever has just changed something reads from the primary.
+ * old (replica.h), only what it admits counts, and whoever has just changed something reads from
+ * the primary.
  */
 #ifndef USERS_DB_ROUTE_H
 #define USERS_DB_ROUTE_H
@@ -13,9 +14,6 @@
 struct users_writers {
     apr_uint64_t changed[1u << USERS_WRITERS_BITS];
 };
-
-/* Make a database the replica of a primary; NULL: of none. */
-void users_route_add_replica(apr_pool_t *pool, users_db *primary, users_db *replica);
 
 static inline bool users_is_replica(const users_db *db)
 {
@@ -33,21 +31,18 @@ typedef users_db_status users_look_up(users_db_call *call, users_db *db, void *l
 apr_int64_t users_route_admitted(bool found, const users_principal *principal);
 
 /*
- * Look up in the replica, where the knowledge that is wanted may lag, there is one, and it is good;
- * and in the primary, where that has no say. Every so often a call examines the replica first,
- * which counts towards its time.
+ * Look up in a replica, where the knowledge that is wanted may lag and there is a good one, and in
+ * the next where it fails; and in the primary, where none has a say.
  */
 users_outcome users_route_look_up(users_db_call *call, users_knowledge wanted, users_look_up *find,
                                   void *look_up);
 
-/* The replica of a primary; NULL: there is none. */
-users_db *users_route_replica(const users_db *primary);
+/* How many replicas a primary has, and each of them, by its number from 0 on. */
+int users_route_replicas(const users_db *db);
+users_db *users_route_replica(const users_db *db, int number);
 
-/*
- * Does GET read from the replica at the moment, as it does from one that is good? It is examined
- * first where that is due.
- */
-bool users_route_is_good(users_db_call *call);
+/* Does GET read from this replica at the moment? */
+bool users_route_is_good(const users_db *replica);
 
 /* This user's account may have been changed: for replica_lag no replica is asked for it. */
 void users_route_note_change(const users_db_call *call, apr_int64_t user);

@@ -36,14 +36,20 @@ users_limits users_limits_of_all(users_waiter **waiters, int count)
 
 /* Running */
 
+static users_pool_kind kind_of(const users_statement *statement)
+{
+    return statement->examines ? USERS_POOL_EXAMINE
+           : statement->reads  ? USERS_POOL_READ
+                               : USERS_POOL_CHANGE;
+}
+
 static users_db_status run_once(users_db *db, const users_statement *statement,
                                 const users_parameter *parameters, const users_limits *l,
                                 PGresult **result, bool *was_idle)
 {
     users_connection *connection;
     users_db_status status =
-        users_pool_acquire(db->pool, statement->reads ? USERS_POOL_READ : USERS_POOL_CHANGE,
-                           l->connection, &connection);
+        users_pool_acquire(db->pool, kind_of(statement), l->connection, &connection);
 
     *result = NULL;
     *was_idle = false;

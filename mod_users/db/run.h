@@ -6,7 +6,7 @@
 #include "db/db.h"
 #include "db/execute.h"
 
-typedef struct users_replica users_replica; /* route.c */
+typedef struct users_replica users_replica; /* replica.h */
 typedef struct users_changes users_changes; /* changes.c */
 typedef struct users_turns users_turns;     /* turns.c */
 
@@ -21,8 +21,11 @@ struct users_db {
     users_changes *registrations[2]; /* the same */
     users_turns *turns;              /* of changes that go alone */
     const users_db_settings *settings;
-    users_replica *replica; /* NULL: there is none */
-    users_db *primary;      /* of which this is the replica; NULL: it is none */
+    users_replica *replicas; /* of this primary */
+    int replica_count;
+    apr_uint32_t turn;      /* of the replicas that are as busy as each other */
+    users_db *primary;      /* of which this is a replica; NULL: it is none */
+    users_replica *replica; /* the same of that replica */
 };
 
 /*

@@ -47,6 +47,7 @@ typedef struct {
     const char *sql;
     int parameters; /* USERS_PARAMETERS_MAX at most */
     bool reads;     /* it changes nothing, so that it may run twice */
+    bool examines;  /* it is no request's: it has a connection beyond db_max, if it needs one */
     bool optional;  /* a contract of one's own may lack the function */
     bool with_note; /* it is for UsersAudit and UsersEvents */
 } users_statement;

@@ -226,11 +226,26 @@ subtest 'a port is a number' => sub {
     }
 };
 
-subtest 'UsersDBReplica is one server' => sub {
-    for my $hosts ('host=db1,db2', 'hostaddr=192.0.2.1,192.0.2.2', 'postgresql://db1,db2/users') {
-        my ($status, $output) = $server->configtest(vhost => "UsersDBReplica \"$hosts\"");
+subtest 'UsersDBReplica names each host once' => sub {
+    for my $hosts ('host=db1,db2,db3', 'hostaddr=192.0.2.1,192.0.2.2 port=5432,5433', 'host=db,db port=5432,5433',
+        'postgresql://db1,db2:5433/users', 'host=' . join ',', map { "db$_" } 1 .. 16) {
+        my ($status, $output) = $server->configtest(vhost => qq(UsersDBReplica "$hosts"));
+        is $status, 0, "$hosts is taken" or diag $output;
+    }
+    my %bad = (
+        'host=db1,db2,db1 dbname=users password=s3cret'  => 'it names users@db1 twice',
+        'host=db,db port=5433 dbname=users'              => 'it names users@db:5433 twice',
+        'host=' . join(',', map { "db$_" } 1 .. 17)      => 'it names 17 hosts: it takes up to 16',
+        'host=a,b,c port=5432,5433'                      => 'port=5432,5433: it takes one port for all hosts, or one for each of 3',
+        'host=a port=5432,5433'                          => 'port=5432,5433: it takes one port for all hosts, or one for each of 1',
+        'hostaddr=127.0.0.1,127.0.0.2 port=1,2,3'        => 'port=1,2,3: it takes one port for all hosts, or one for each of 2',
+        'host=a,b hostaddr=127.0.0.1'                    => 'host=a,b hostaddr=127.0.0.1: where there are both, they are as many',
+    );
+    for my $hosts (sort keys %bad) {
+        my ($status, $output) = $server->configtest(vhost => qq(UsersDBReplica "$hosts"));
         isnt $status, 0, "$hosts is refused";
-        like $output, qr/\bUsersDBReplica: it takes one host/, 'and the message says why';
+        like $output, qr/\bUsersDBReplica: \Q$bad{$hosts}\E/, '... and the message says why';
+        unlike $output, qr/s3cret/, '... and no password';
     }
 };
 

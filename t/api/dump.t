@@ -51,7 +51,7 @@ my %SET = (
     UsersReadLanes          => 0,
     UsersChangeLanes        => 0,
     UsersHostLanes          => 7,
-    UsersDBReplica          => '"dbname=users host=replica.example hostaddr=::1"',
+    UsersDBReplica          => '"dbname=users host=a.example,b.example hostaddr=::1,192.0.2.1 port=5433"',
     UsersReplicaLag         => '5s',
     UsersTraceParent        => 'generate',
     UsersChallenge          => 'bearer',

@@ -1,4 +1,4 @@
-# UsersDBReplica: GET reads from a standby, unless that lags, fails, or does not know yet.
+# UsersDBReplica: GET reads from a standby, unless that lags, fails, or does not know yet. Several: replicas.t.
 
 use v5.36;
 use Users::Test::Fault;
@@ -7,6 +7,7 @@ use Users::Test::Session;
 
 my $server  = Users::Test::Fault->new;
 my $primary = $server->postgres;
+$primary->count_statements('users');
 my $standby = $primary->standby($server->dir . '/standby');
 
 my $BCRYPT = '$2y$05$abcdefghijklmnopqrstuuGW0Hyo9Kutwab1irCpEelJozXqOfxUe';
@@ -47,12 +48,9 @@ sub city_of (@request) {
 
 # Is the account in the answer to this request looked up there?
 sub asks ($postgres, @request) {
-    my $before = $postgres->sql('users', 'select clock_timestamp()');
+    my $before = $postgres->statements('users', '%document%');
     $server->request(@request);
-    return 0 < $postgres->sql('users', <<~SQL);
-        select count(*) from pg_stat_activity
-        where usename = 'mod_users' and query like '%document%' and query_start > '$before'
-        SQL
+    return $postgres->statements('users', '%document%') > $before;
 }
 
 # A transaction that is under way can leave half a record at the end of the log, which no standby can read yet: another one's
@@ -287,7 +285,7 @@ subtest 'what ends is seen within UsersReplicaLag' => sub {
     $before = $looked->('unsure');
     is $server->request(GET => '/api/users', token => 'unknown')->{status}, 401, 'whom it does not know';
     is $looked->('unsure'), $before + 1, '... is looked up at the primary, which is counted, too';
-    $server->expect_log(qr/\[users:warn\] .* the replica \S+ is too far behind for UsersReplicaLag: GET reads/);
+    $server->expect_log(qr/\[users:warn\] .* the replica \S+ is too far behind for UsersReplicaLag: no GET reads from it/);
     $server->expect_log(qr/\[users:warn\] .* the replica \S+ has caught up/);
     while_paused(sub {
         $server->sql("update users.token set revoked_at = now() where digest = sha256('$OTHER')");
@@ -347,12 +345,13 @@ subtest 'a standby that is frozen' => sub {
 
 subtest 'its connection breaks at any message' => sub {
     my $proxy = Users::Test::Proxy->new($server);    # the primary as a replica of itself
-    start('200ms', replica => $proxy->conninfo, timeout => 0.6, connect => 0.3);
+    start('200ms', replica => $proxy->conninfo, timeout => 0.6, connect => 0.3, vhost => METRICS_ENDPOINT);
     $server->allow_log(qr/the replica \S+ (?:can't be reached|is back)/);
     $server->allow_trouble('late');
     my $trace;
     my $get = sub { $proxy->tell('pass'); $server->request(GET); $trace = $proxy->tell('trace') };
-    my $use = sub { wait_until(sub { $get->() =~ /sD.*sD/ }, 'it to be examined, and used') };
+    my $answered = sub { $server->figures->{'users_db_replica_lookups_total{result="answered"}'} };
+    my $use      = sub { my $before = $answered->(); wait_until(sub { $get->(); $answered->() > $before }, 'it to be used') };
     my %how = (warm => [qw(close reset freeze)], cold => [qw(close reset)]);
     for my $temperature (qw(warm cold)) {
         $use->() for 1 .. 2;    # the first connects
@@ -406,6 +405,7 @@ subtest 'a replica that can never be used' => sub {
         start('2s', replica => $bad{$name});
         $server->expect_log(qr/\[users:error\] .* the replica \S+ can't be reached: /);
         is $server->request(GET)->{status}, 200, "$name: the primary answers" for 1 .. 3;
+        wait_until(sub { $server->count_log(qr/the replica \S+ can't be reached/) }, 'the log to tell');
     }
 };
 

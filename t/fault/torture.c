@@ -16,6 +16,7 @@
 #include <apr_file_io.h>
 #include <apr_general.h>
 #include <apr_md5.h>
+#include <apr_optional.h>
 #include <apr_proc_mutex.h>
 #include <apr_shm.h>
 #include <apr_thread_cond.h>
@@ -340,6 +341,7 @@ static json_t *fail_to_load(json_error_t *error)
     call(apr_status_t, apr_proc_mutex_timedlock, \
          (apr_proc_mutex_t *mutex, apr_interval_time_t timeout), (mutex, timeout), APR_EGENERAL, \
          LOCK, result == APR_SUCCESS) \
+    call(apr_opt_fn_t *, apr_dynamic_fn_retrieve, (const char *name), (name), NULL, NOTHING, 0) \
     call(apr_status_t, apr_shm_create, \
          (apr_shm_t **memory, apr_size_t size, const char *file, apr_pool_t *pool), \
          (memory, size, file, pool), APR_ENOMEM, NOTHING, 0) \
@@ -496,11 +498,11 @@ static const char *const harmless[] = {
     "apr_fnmatch", "apr_fnmatch_test", "apr_global_mutex_lockfile", "apr_hash_*", "apr_itoa",
     "apr_optional_hook_add", "apr_palloc*", "apr_pdecode_*", "apr_pencode_*", "apr_pescape_*",
     "apr_pmemdup", "apr_pool_cleanup_*", "apr_pool_clear", "apr_pool_destroy",
-    "apr_pool_userdata_*", "apr_proc_kill", "apr_procattr_error_check_set", "apr_psprintf",
-    "apr_pstr*", "apr_pvsprintf", "apr_punescape_*", "apr_shm_baseaddr_get", "apr_sleep",
-    "apr_snprintf", "apr_strerror", "apr_vsnprintf", "apr_siphash24", "apr_strtoi64", "apr_strtok",
-    "apr_table_*", "apr_thread_cond_broadcast", "apr_thread_cond_signal", "apr_time_now",
-    "apr_tokenize_to_argv", "apr_uid_*", "apr_uri_*",
+    "apr_pool_pre_cleanup_register", "apr_pool_userdata_*", "apr_proc_kill",
+    "apr_procattr_error_check_set", "apr_psprintf", "apr_pstr*", "apr_pvsprintf", "apr_punescape_*",
+    "apr_shm_baseaddr_get", "apr_sleep", "apr_snprintf", "apr_strerror", "apr_vsnprintf",
+    "apr_siphash24", "apr_strtoi64", "apr_strtok", "apr_table_*", "apr_thread_cond_broadcast",
+    "apr_thread_cond_signal", "apr_time_now", "apr_tokenize_to_argv", "apr_uid_*", "apr_uri_*",
     /* httpd; ap_lookup_provider fails where users_cache_check() has already refused to start */
     "ap_*_output_filter", "ap_bin2hex", "ap_check_cmd_context", "ap_construct_url",
     "ap_escape_quotes", "ap_exists_config_define", "ap_get_status_line", "ap_hook_*", "ap_log_*",

@@ -420,7 +420,7 @@ is join(' ', $torture->strangers), '', 'every function that the module calls is 
 # lanes are taken (t/unit/lanes_test.c).
 my @elsewhere = qw(PQconninfoParse PQconnectdbParams PQexec PQexecParams PQgetCancel PQconninfo
     PQputCopyData PQputCopyEnd PQsetvalue
-    ap_global_mutex_create ap_mpm_query ap_mutex_register apr_dir_open apr_dir_read apr_file_info_get
+    ap_global_mutex_create ap_mpm_query ap_mutex_register apr_dir_open apr_dir_read apr_dynamic_fn_retrieve apr_file_info_get
     apr_file_open apr_file_open_stdout apr_file_pipe_timeout_set apr_file_puts apr_file_read apr_file_read_full apr_global_mutex_child_init
     apr_initialize apr_pool_create_ex apr_pool_create_unmanaged_ex apr_proc_create
     apr_proc_mutex_child_init apr_proc_mutex_create apr_proc_mutex_timedlock apr_proc_wait

@@ -30,11 +30,15 @@ and standard error.
 
 C<let_in> has httpd's user log in as a role of another name.
 
+C<count_statements> restarts it, and has it count from then on what the module's role has run in a
+database: C<statements> is how often those were that are like a pattern of SQL's. A standby made after
+that counts, too.
+
 C<configure> adds lines to postgresql.conf, for the next C<start>. C<listen> restarts it on a TCP
 port of loopback too, where no password is asked for.
 
 C<standby> makes another cluster in a directory that streams from this one, and starts it;
-C<promote> makes a standby a primary.
+C<promote> makes a standby a primary; C<rebuild> makes one that was stopped anew from another cluster.
 
 All that run end with the test.
 
@@ -43,6 +47,7 @@ All that run end with the test.
 use v5.36;
 use Cwd            qw(abs_path);
 use File::Basename qw(dirname);
+use File::Path     qw(rmtree);
 use Users::Test::Process qw(run wait_until);
 
 my ($BIN) = sort { ($b =~ m{/(\d+)/bin})[0] <=> ($a =~ m{/(\d+)/bin})[0] }
@@ -106,15 +111,37 @@ sub listen ($self, $port) {
     $self->start;
 }
 
+sub count_statements ($self, $database) {
+    $self->configure("shared_preload_libraries = 'pg_stat_statements'\n");
+    $self->restart;
+    $self->sql($database, 'create extension pg_stat_statements schema public');
+}
+
+sub statements ($self, $database, $pattern) {
+    return $self->sql($database, <<~SQL);
+        select coalesce(sum(calls), 0) from public.pg_stat_statements
+        where userid = 'mod_users'::regrole and query like '$pattern'
+        SQL
+}
+
 sub standby ($self, $dir) {
     my $standby = (ref $self)->new($dir);
     $standby->_make_dir;
-    $standby->_run_as_owner("$BIN/pg_basebackup", '--no-sync', '--checkpoint=fast',
-        '--write-recovery-conf', '--host', $self->{dir}, '--username', 'postgres',
-        '--pgdata', $standby->{data});
-    $standby->configure("unix_socket_directories = '$dir'\n");
-    $standby->start;
+    $standby->_follow($self);
     return $standby;
+}
+
+sub rebuild ($self, $primary) {
+    rmtree($self->{data});
+    $self->_follow($primary);
+}
+
+sub _follow ($self, $primary) {
+    $self->_run_as_owner("$BIN/pg_basebackup", '--no-sync', '--checkpoint=fast',
+        '--write-recovery-conf', '--host', $primary->{dir}, '--username', 'postgres',
+        '--pgdata', $self->{data});
+    $self->configure("unix_socket_directories = '$self->{dir}'\n");
+    $self->start;
 }
 
 sub promote ($self) {
