@@ -154,6 +154,18 @@ static bool is_at(const char *conninfo, const char *server, apr_pool_t *pool)
     return conninfo && strcmp(users_conninfo_server(conninfo, pool), server) == 0;
 }
 
+/* How many of the replicas that a connection string names are at a server. */
+static int count_at(const char *replicas, const char *server, apr_pool_t *pool)
+{
+    const apr_array_header_t *hosts = replicas ? users_conninfo_hosts(replicas, pool) : NULL;
+    int count = 0;
+
+    for (int i = 0; hosts && i < hosts->nelts; i++) {
+        count += is_at(APR_ARRAY_IDX(hosts, i, const char *), server, pool);
+    }
+    return count;
+}
+
 /* How many connections all children of all hosts may open to the server of a target. */
 static void find_demand(const checkup *c, const target *t, users_examination *e)
 {
@@ -167,7 +179,7 @@ static void find_demand(const checkup *c, const target *t, users_examination *e)
 
         if (!shares_connections(c, i)) {
             each += is_at(s->conninfo, server, pool) ? s->db_max : 0;
-            each += is_at(s->replica, server, pool) ? s->db_max : 0;
+            each += count_at(s->replica, server, pool) * s->db_max;
         }
     }
     if (each && c->settings.children) {
@@ -253,7 +265,19 @@ static bool is_repeated(const checkup *c, int index, bool replica)
     return false;
 }
 
-/* The replicas of a primary, which is connected while they are looked at. */
+static void examine_replicas(checkup *c, const users_effective_server *s, PGconn *primary)
+{
+    const apr_array_header_t *hosts = users_conninfo_hosts(s->replica, c->findings->pool);
+
+    for (int i = 0; i < hosts->nelts; i++) {
+        target t = {"UsersDBReplica", APR_ARRAY_IDX(hosts, i, const char *), s->replica_concealed,
+                    true, s};
+
+        PQfinish(examine_target(c, &t, primary));
+    }
+}
+
+/* A primary, which is connected while its replicas are looked at. */
 static void examine_server(checkup *c, int index)
 {
     const users_effective_server *servers =
@@ -267,9 +291,7 @@ static void examine_server(checkup *c, int index)
 
         if (with->replica && strcmp(with->conninfo, s->conninfo) == 0 &&
             with->db_prepare == s->db_prepare && !is_repeated(c, i, true)) {
-            target replica = {"UsersDBReplica", with->replica, with->replica_concealed, true, with};
-
-            PQfinish(examine_target(c, &replica, primary));
+            examine_replicas(c, with, primary);
         }
     }
     PQfinish(primary);

@@ -287,8 +287,8 @@ static void say_lag(users_examination *e, bool has_caught_up, apr_interval_time_
 static bool is_standby_of(users_examination *e, PGconn *primary, const char **position)
 {
     static const char sql[] = "select pg_is_in_recovery(), case when not pg_is_in_recovery() then"
-                              " pg_current_wal_flush_lsn() end, system_identifier"
-                              " from pg_control_system()";
+                              " pg_current_wal_flush_lsn() end, system_identifier,"
+                              " pg_postmaster_start_time() from pg_control_system()";
     users_examination of_primary = *e;
     PGresult *there;
     PGresult *here;
@@ -302,6 +302,10 @@ static bool is_standby_of(users_examination *e, PGconn *primary, const char **po
             e->findings, "lag", USERS_FINDING_ERROR,
             "it is of another cluster than UsersDB, so GET would read other accounts",
             "name a streaming replica of UsersDB");
+    } else if (here && strcmp(PQgetvalue(here, 0, 3), PQgetvalue(there, 0, 3)) == 0) {
+        users_findings_add(e->findings, "lag", USERS_FINDING_OK,
+                           "it is the server of UsersDB at present, with a share of the reads",
+                           NULL);
     } else if (here && !is_true(here, 0)) {
         users_findings_add(e->findings, "lag", USERS_FINDING_WARNING,
                            "it is no standby, but a server that takes changes",

@@ -167,6 +167,14 @@ subtest 'replicas' => sub {
     like $found->{$name}{lag}[1], qr/^it has what UsersDB had \d+ ms ago$/, '... and how far it is';
     ok !$found->{$name}{primary}, 'that it takes no changes is right';
 
+    my $dirs = join ',', map { $_->dir } $standby, $server->postgres;
+    ($status, $found) = check($conf->("host=$dirs dbname=users user=mod_users"));
+    is $status, 0, 'several, of which one is the primary at present' or diag explain $found;
+    like $found->{$name}{lag}[1], qr/^it has what UsersDB had \d+ ms ago$/, '... each is examined';
+    my $present = 'users@' . $server->postgres->dir . ' as mod_users (UsersDBReplica)';
+    is $found->{$present}{lag}[0], 'ok', 'the primary is well, too' or diag explain $found;
+    like $found->{$present}{lag}[1], qr/^it is the server of UsersDB at present/, '... as one that has a share of the reads';
+
     ($status, $found) = findings({ vhost => "UsersDB \"@{[$standby->conninfo('users')]}\"" });
     is $status, 3, 'a standby as UsersDB';
     is_found($found, 'primary', 'error', qr/is a standby/, qr/target_session_attrs=read-write/);
