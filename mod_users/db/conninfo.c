@@ -110,9 +110,9 @@ const char *users_conninfo_misfit(const char *conninfo, apr_pool_t *pool)
  * service files are read for a connection only. So one is begun that libpq gives up when it has
  * all options, and before it looks up a host, because of one that can't be.
  */
-static PGconn *begin_connection(const char *conninfo)
+static PGconn *begin_connection(const char *conninfo, const char *keyword)
 {
-    static const char *const keywords[] = {"dbname", "target_session_attrs", NULL};
+    const char *const keywords[] = {"dbname", keyword, NULL};
     const char *const values[] = {conninfo, "none, since nothing is to be connected", NULL};
 
     return PQconnectStartParams(keywords, values, 1);
@@ -120,7 +120,7 @@ static PGconn *begin_connection(const char *conninfo)
 
 const char *users_conninfo_objection(const char *conninfo, apr_pool_t *pool)
 {
-    PGconn *pg = begin_connection(conninfo);
+    PGconn *pg = begin_connection(conninfo, "target_session_attrs"); /* judged last */
     const char *message = PQerrorMessage(pg);
     const char *objection = !pg || strstr(message, "target_session_attrs")
                                 ? NULL
@@ -132,7 +132,7 @@ const char *users_conninfo_objection(const char *conninfo, apr_pool_t *pool)
 
 PQconninfoOption *users_conninfo_resolve(const char *conninfo)
 {
-    PGconn *pg = begin_connection(conninfo);
+    PGconn *pg = begin_connection(conninfo, "ssl_min_protocol_version"); /* which nobody asks for */
     PQconninfoOption *options = PQconninfo(pg);
 
     PQfinish(pg);

@@ -119,4 +119,16 @@ subtest 'a host that there was no time to ask is not away' => sub {
     is $server->count_log($LOST), 0, 'and the database was not taken to be lost';
 };
 
+subtest 'hosts of a service file are tried one by one' => sub {
+    my $mute = mute();
+    my $path = $server->dir . '/services';
+    open my $file, '>', $path or die "$path: $!\n";
+    print $file "[own]\nhost=127.0.0.1,@{[$server->postgres->dir]}\nport=@{[$mute->sockport]},5432\ndbname=users\nuser=mod_users\n";
+    close $file;
+    local $ENV{PGSERVICEFILE} = $path;
+    $server->start_child(conninfo => 'service=own', connect => 0.3, acquire => 10);
+    is $server->request(GET)->{status}, 200, 'one that is silent leaves time for the next';
+    cmp_ok attempts($mute), '>=', 1, '... after which that was asked';
+};
+
 done_testing;
