@@ -16,8 +16,13 @@ typedef enum {
     USERS_CONNECT_LATE    /* the caller's deadline came too early to judge them all */
 } users_connect_status;
 
-/* The hosts of settings' conninfo, in memory of pool. NULL where it can't be read. */
-users_hosts *users_hosts_create(apr_pool_t *pool, const users_db_settings *settings);
+/*
+ * The hosts of settings' conninfo, in memory of pool. log: to be told of names that can't be
+ * resolved, under that name of the database; NULL: nobody is told. Both must live as long. NULL
+ * where the conninfo can't be read, or without memory.
+ */
+users_hosts *users_hosts_create(apr_pool_t *pool, const users_db_settings *settings,
+                                const users_log *log, const char *name);
 
 /*
  * Connect to the first host that answers as target_session_attrs wants it, the last good one
@@ -27,7 +32,10 @@ users_hosts *users_hosts_create(apr_pool_t *pool, const users_db_settings *setti
 users_connect_status users_hosts_connect(users_hosts *hosts, apr_time_t deadline, PGconn **pg,
                                          apr_uint32_t *host, users_connect_fault *fault);
 
-/* This host is not the right one: begin with the next. False where that has been said before. */
+/*
+ * This host is not the right one: begin with the next, and look its name up again before it is
+ * used. False where that has been said before.
+ */
 bool users_hosts_pass(users_hosts *hosts, apr_uint32_t host);
 
 /* Wait until a socket is ready for these events. False where the deadline came first. */

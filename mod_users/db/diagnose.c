@@ -146,22 +146,40 @@ static void explain(PGconn *pg, const char *state, const users_process *process,
     }
 }
 
+/* libpq does not name a host whose address it was given. */
+static void join_with_host(PGconn *pg, char reason[USERS_REASON_LENGTH])
+{
+    const char *message = PQerrorMessage(pg);
+    const char *host = PQhost(pg);
+    char quoted[HINT_LENGTH];
+    size_t used = 0;
+
+    apr_snprintf(quoted, sizeof(quoted), "\"%s\"", host ? host : "");
+    if (host && *host && *host != '/' && *host != '@' && !strstr(message, quoted)) {
+        used = (size_t)apr_snprintf(reason, USERS_REASON_LENGTH, "%s: ", host);
+    }
+    users_diagnose_join(reason + used, message, USERS_REASON_LENGTH - used);
+}
+
+void users_diagnose_silence(const char *host, users_connect_fault *fault)
+{
+    *fault = (users_connect_fault){.reason = ""};
+    apr_snprintf(fault->reason, sizeof(fault->reason),
+                 "no answer from %s in time (UsersDBConnectTimeout)", host ? host : "the server");
+}
+
 void users_diagnose(PGconn *pg, const users_process *process, users_connect_fault *fault)
 {
     char state[SQLSTATE_LENGTH + 1];
     char hint[HINT_LENGTH];
     size_t used;
 
-    *fault = (users_connect_fault){.needs_password = PQconnectionNeedsPassword(pg)};
     if (PQstatus(pg) != CONNECTION_BAD) {
-        const char *host = PQhost(pg);
-
-        apr_snprintf(fault->reason, sizeof(fault->reason),
-                     "no answer from %s in time (UsersDBConnectTimeout)",
-                     host ? host : "the server");
+        users_diagnose_silence(PQhost(pg), fault);
         return;
     }
-    users_diagnose_join(fault->reason, PQerrorMessage(pg), sizeof(fault->reason));
+    *fault = (users_connect_fault){.needs_password = PQconnectionNeedsPassword(pg)};
+    join_with_host(pg, fault->reason);
     find_sqlstate(PQerrorMessage(pg), state);
     fault->full = strcmp(state, "53300") == 0;
     explain(pg, state, process, hint);

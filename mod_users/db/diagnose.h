@@ -30,6 +30,9 @@ void users_diagnose_prepare(PGconn *pg);
  */
 void users_diagnose(PGconn *pg, const users_process *process, users_connect_fault *fault);
 
+/* Of a host, by its name, that has not answered in time; NULL: of the one that there is. */
+void users_diagnose_silence(const char *host, users_connect_fault *fault);
+
 /* Join the lines of a message, of which the last may be empty, into one of at most size - 1 octets.
  */
 void users_diagnose_join(char *line, const char *message, size_t size);

@@ -188,7 +188,7 @@ users_pool *users_pool_create(apr_pool_t *p, const users_log *log,
 
     pool->witness = (users_witness){log, name, settings};
     pool->settings = settings;
-    pool->hosts = users_hosts_create(p, settings);
+    pool->hosts = users_hosts_create(p, settings, log, name);
     if (!pool->hosts) {
         users_log_at(log, USERS_LOG_CRIT, APR_ENOMEM, "the connection string of %s can't be read",
                      name);

@@ -94,7 +94,7 @@ static PGconn *connect_to(checkup *c, const target *t)
         .db_connect_timeout = t->server ? t->server->db_connect_timeout : CONNECT_TIMEOUT,
         .db_timeout = apr_time_from_sec(60),
         .db_prepare = !t->server || t->server->db_prepare};
-    users_hosts *hosts = users_hosts_create(c->findings->pool, &settings);
+    users_hosts *hosts = users_hosts_create(c->findings->pool, &settings, NULL, NULL);
     users_connect_fault fault = {.reason = "the connection string can't be read"};
     apr_uint32_t host;
     PGconn *pg = NULL;

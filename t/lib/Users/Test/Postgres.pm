@@ -103,8 +103,8 @@ sub configure ($self, $lines) {
 }
 
 # port: a free one.
-sub listen ($self, $port) {
-    $self->configure("listen_addresses = '127.0.0.1'\nport = $port\n");
+sub listen ($self, $port, $address = '127.0.0.1') {
+    $self->configure("listen_addresses = '$address'\nport = $port\n");
     $self->_append('pg_hba.conf', "host all mod_users 127.0.0.1/32 trust\n");
     $self->stop;
     $self->{port} = $port;
