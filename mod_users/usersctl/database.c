@@ -67,6 +67,16 @@ void users_database_set_defaults(void)
     setenv("PGCONNECT_TIMEOUT", "10", 0); /* NOLINT(concurrency-mt-unsafe) */
 }
 
+/*
+ * What the functions of sql and their answers rely on, whatever the database or its roles say: a
+ * time that is told in another style can be read back as another time.
+ */
+static users_exit begin_session(PGconn *db)
+{
+    return users_database_run(db, "set client_min_messages = notice; set datestyle = iso;"
+                                  " set default_transaction_isolation = 'read committed'");
+}
+
 users_exit users_database_connect(PGconn **db, const char *conninfo)
 {
     const char *keywords[] = {"dbname", "client_encoding", "fallback_application_name", NULL};
@@ -90,7 +100,7 @@ users_exit users_database_connect(PGconn **db, const char *conninfo)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     *db = connection;
-    return users_database_run(connection, "set client_min_messages = notice");
+    return begin_session(connection);
 }
 
 bool users_database_reconnect(PGconn *db)
@@ -101,7 +111,7 @@ bool users_database_reconnect(PGconn *db)
     PQfreeCancel(before);
     PQreset(db);
     to_cancel = PQgetCancel(db);
-    return PQstatus(db) == CONNECTION_OK;
+    return PQstatus(db) == CONNECTION_OK && begin_session(db) == USERS_EXIT_DONE;
 }
 
 /* What admin.sql refuses has a SQLSTATE of class 22 or 23, or P0002; of wrong values 22P02. */

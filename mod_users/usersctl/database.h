@@ -22,7 +22,9 @@ void users_database_set_defaults(void);
  */
 users_exit users_database_connect(PGconn **db, const char *conninfo);
 
-/* Connect anew as before. False, without a complaint, where it fails; *db can be used again then.
+/*
+ * Connect anew as before. False where it fails, without a complaint where there is no connection;
+ * *db can be used again then.
  */
 bool users_database_reconnect(PGconn *db);
 

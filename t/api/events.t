@@ -362,6 +362,15 @@ subtest 'one whose lease was over' => sub {
     is "@ends", '0 1', 'leaves the event to who has it then';
 };
 
+# In German style it would write IST, which it reads as Israel's.
+subtest 'a session with settings of its own' => sub {
+    begin();
+    add(1, 2);
+    local @ENV{qw(PGDATESTYLE PGTZ PGOPTIONS)} = ('German', 'Asia/Kolkata', '-c default_transaction_isolation=serializable');
+    is deliver(), '2 0 0', 'delivers events';
+    is left(), 0, '... and records it';
+};
+
 subtest 'PostgreSQL dies while an event is sent' => sub {
     begin();
     add(1);
