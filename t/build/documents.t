@@ -116,4 +116,9 @@ for (
     is_deeply [faults_of($page)], [$fault // ()], "$text: " . ($fault // 'nothing wrong');
 }
 
+# systemd makes a / of each - in %I: usersctl-purge@my-panel.timer would be for the database my/panel (systemd.unit(5)).
+my @units = grep { /\@/ } glob "$SOURCE/debian/*.service $SOURCE/debian/*.timer";
+cmp_ok scalar @units, '>=', 3, 'there are units with instances';
+unlike slurp($_), qr/%I/, 'an instance is named as the database: ' . s{.*/}{}r for @units;
+
 done_testing;
