@@ -348,7 +348,7 @@ begin
     + (select count(*) from users.provider_account_later where user_id = v_id);
   idempotency_keys := (select count(*) from users.idempotency where user_id = v_id);
   changes := (select count(*) from users.change where user_id = v_id);
-  audit := (select count(*) from users.audit where user_id = v_id);
+  audit := (select count(*) from users.audit where user_id = v_id or caller_id = v_id);
   events := (select count(*) from users.event where user_id = v_id);
   kept := 'the id in access logs and in the audit; all of it in backups and archived WAL, until those are deleted';
   outcome := 'not removed';
@@ -356,7 +356,7 @@ begin
     delete from users.change where user_id = v_id;
     delete from users.event where id = any (array(
       select event.id from users.event where user_id = v_id order by event.id for update));
-    update users.audit set address = null where user_id = v_id and address is not null;
+    update users.audit set address = null where (user_id = v_id or caller_id = v_id) and address is not null;
     delete from users.account where account.id = v_id; -- and, by foreign keys, the rest
     outcome := 'removed';
   end if;
@@ -364,8 +364,8 @@ begin
 end
 $$;
 comment on function users_admin.remove_user is
-  'Erase an account and all that is its own (GDPR article 17), for which the names of late changes and the '
-  'events are read as a whole; what it did and what was done to it stays in the audit, without addresses; '
+  'Erase an account and all that is its own (GDPR article 17), for which the names of late changes, the events and the '
+  'audit are read as a whole; what it did and what was done to it stays in the audit, without addresses; '
   'p_really false: only tell how many rows that are. kept: what it can''t reach.';
 
 create or replace function users_admin.export_user(p_user text)
@@ -391,9 +391,10 @@ as $$
       from users.idempotency as i join users.application as a on a.id = i.application_id where i.user_id = account.id),
     (select coalesce(jsonb_agg(jsonb_build_object('created_at', change.created_at) order by change.created_at), '[]')
       from users.change where change.user_id = account.id),
-    (select coalesce(jsonb_agg(jsonb_build_object('at', audit.at, 'action', action, 'application', a.client_id, 'kind', kind,
-        'address', host(address), 'trace', trace, 'fields', fields) order by audit.id), '[]')
-      from users.audit left join users.application as a on a.id = audit.application_id where audit.user_id = account.id),
+    (select coalesce(jsonb_agg(jsonb_build_object('at', audit.at, 'action', action, 'user_id', audit.user_id,
+        'application', a.client_id, 'kind', kind, 'address', host(address), 'trace', trace, 'fields', fields) order by audit.id), '[]')
+      from users.audit left join users.application as a on a.id = audit.application_id
+      where audit.user_id = account.id or audit.caller_id = account.id),
     (select coalesce(jsonb_agg(jsonb_build_object('type', type, 'fields', fields, 'created_at', event.created_at)
         order by event.id), '[]')
       from users.event where event.user_id = account.id)

@@ -268,11 +268,16 @@ subtest 'usersctl purge' => sub {
 subtest 'an account that is removed' => sub {
     my $answer = writes('its registration', 'both', 201, post('leaver'), [created(@GIVEN)], [event(created => @GIVEN)]);
     my $id = $answer->{json}{user}{id};
-    $server->sql("insert into users.audit (action, user_id, application_id, kind, address, fields)
-        values ('user.created', $id, $application, 'token', '192.0.2.7', '{fname}')");
-    is $usersctl->told(qw(user export), $id)->{audit}[0]{address}, '192.0.2.7', 'export tells what the audit has';
-    is $usersctl->told(qw(user remove --yes), $id)->{audit}, 1, 'remove says how many rows that are';
-    is_deeply $usersctl->told(qw(audit list --user), $id)->[0]{address}, undef, '... which stay, without the address';
+    $server->sql(<<~"SQL");
+        insert into users.audit (action, user_id, caller_id, application_id, kind, address, fields)
+        values ('user.created', $id, null, $application, 'token', '192.0.2.7', '{fname}'),
+          ('user.created', 1, $id, $application, 'token', '192.0.2.8', '{fname}'),
+          ('user.updated', 1, 1, $application, 'token', '192.0.2.9', '{fname}')
+        SQL
+    is_deeply [map { [$_->@{qw(user_id address)}] } $usersctl->told(qw(user export), $id)->{audit}->@*],
+        [[$id, '192.0.2.7'], [1, '192.0.2.8']], 'export tells what the audit has of it: what was done to it, and what it did';
+    is $usersctl->told(qw(user remove --yes), $id)->{audit}, 2, 'remove says how many rows that are';
+    is_deeply [map { $_->{address} } $usersctl->told(qw(audit list))->@*], [undef, undef, '192.0.2.9'], '... which stay, without the address';
     $server->sql('truncate users.audit');
 };
 
