@@ -5,6 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/*
+ * A host that goes without a word, or a firewall that forgets the connection, is noticed within a
+ * minute, and not after hours. As the module has it; conninfo may say otherwise.
+ */
+#define KEEPALIVE_KEYWORDS                                                                         \
+    "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"
+#define KEEPALIVE_VALUES "30", "10", "3", "30000" /* seconds, and milliseconds */
+
 static PGcancel *volatile to_cancel;
 static volatile sig_atomic_t interrupted;
 
@@ -79,8 +87,9 @@ static users_exit begin_session(PGconn *db)
 
 users_exit users_database_connect(PGconn **db, const char *conninfo)
 {
-    const char *keywords[] = {"dbname", "client_encoding", "fallback_application_name", NULL};
-    const char *values[] = {conninfo, "UTF8", "usersctl", NULL};
+    const char *keywords[] = {KEEPALIVE_KEYWORDS, "dbname", "client_encoding",
+                              "fallback_application_name", NULL};
+    const char *values[] = {KEEPALIVE_VALUES, conninfo, "UTF8", "usersctl", NULL};
     struct sigaction action = {.sa_handler = interrupt};
     PGconn *connection;
 

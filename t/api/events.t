@@ -8,7 +8,8 @@ use IO::Socket::INET;
 use JSON::PP     ();
 use MIME::Base64 qw(decode_base64);
 use Users::Test::Fault;
-use Users::Test::Process qw(now);
+use Users::Test::Process qw(now slurp);
+use Users::Test::Proxy;
 use Users::Test::Receiver;
 use Users::Test::Session;
 use Users::Test::Usersctl;
@@ -389,6 +390,27 @@ subtest 'PostgreSQL dies while an event is sent' => sub {
     is $status, 0, 'it ends well';
     like $error, qr/^usersctl: the database answers again$/m, 'it says that it was away';
     is scalar($receiver->requests), 3, 'no event was sent twice';
+};
+
+# Until the kernel asks whether the other side of a connection to a port of loopback is still there, in seconds.
+sub keepalive ($port) {
+    my $address = sprintf '0100007F:%04X', $port;    # proc(5): timer 2 is the one of keepalives
+    return slurp('/proc/net/tcp') =~ /^ *\d+: \S+ $address 01 \S+ 02:(\w+) /m ? hex($1) / 100 : undef;
+}
+
+subtest 'a host of PostgreSQL that goes without a word' => sub {
+    begin();
+    my $other = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "no free port: $@\n";
+    my $mine  = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $other->sockport) or die "no connection: $@\n";
+    $mine->sockopt(SO_KEEPALIVE, 1);
+    plan skip_all => 'this system does not tell timers of connections' unless -r '/proc/net/tcp' && keepalive($other->sockport);
+    my $proxy   = Users::Test::Proxy->new($server);
+    my $started = start('--db', $proxy->conninfo =~ s/user=\w+/user=postgres/r);
+    my $seconds;
+    wait_until(sub { $seconds = keepalive($proxy->port) }, 'an idle connection');
+    cmp_ok $seconds, '<=', 30, 'it is soon asked whether it is there';
+    kill TERM => $started->{pid};
+    is +($usersctl->end($started))[0], 0, 'the deliverer ends well';
 };
 
 # A second table has what the first was given, and a third what was changed.

@@ -20,6 +20,8 @@ sub new ($class, $server) {
     return $self;
 }
 
+sub port ($self) { $self->{port} }
+
 # How the module connects to a database through it.
 sub conninfo ($self, $database = 'users') {
     return "host=127.0.0.1 port=$self->{port} dbname=$database user=mod_users sslmode=disable"
