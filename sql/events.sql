@@ -11,6 +11,7 @@ create or replace function users_admin.claim_events(p_limit integer, p_lease int
 returns table (id bigint, lease timestamptz, message_id uuid, user_id bigint, attempts integer, body text)
 language plpgsql set search_path = pg_catalog, pg_temp
   set enable_seqscan = off -- which a table without statistics invites
+  set lock_timeout = '5s' -- what is being sent waits meanwhile, and its lease is ten seconds longer than that may take
 as $$
 #variable_conflict use_column
 declare
@@ -65,6 +66,7 @@ create or replace function users_admin.finish_event(
 returns table (finished boolean)
 language plpgsql set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
+  set lock_timeout = '5s'
 as $$
 #variable_conflict use_column
 declare

@@ -512,6 +512,32 @@ subtest 'SIGTERM while a delivery is recorded' => sub {
     $server->sql('drop function held() cascade');
 };
 
+# Longer than a test should take, so it is made shorter here.
+subtest 'a lock that somebody keeps' => sub {
+    begin();
+    is $server->sql(q(select proname from pg_proc where proconfig @> '{lock_timeout=5s}' order by 1)), "claim_events\nfinish_event", 'is waited for five seconds';
+    $server->sql(q(alter function users_admin.claim_events set lock_timeout = '50ms'; alter function users_admin.finish_event set lock_timeout = '50ms'));
+    my $session = Users::Test::Session->new($server);
+    my ($id) = add(1);
+    $session->sql('begin; lock table users.event in share mode');
+    my ($status, $output, $error) = $usersctl->run(@DELIVER, '--once');
+    is $status, 3, 'claims fail';
+    is $error, "usersctl: canceling statement due to lock timeout\n", '... and it says why';
+    $session->sql('commit');
+    $receiver->behave('hold');
+    my $started = start();
+    wait_until(sub { $receiver->arrived }, 'the event to be sent');
+    $session->sql("begin; select from users.event where id = $id for update");
+    $receiver->behave(200);
+    wait_until(sub { slurp("$started->{scratch}.err") =~ /lock timeout/ }, 'it to be given up');
+    $session->sql('commit');
+    wait_until(sub { left() == 0 }, 'the event to go');
+    kill TERM => $started->{pid};
+    is +($usersctl->end($started))[0], 0, 'it is recorded later';
+    is $receiver->arrived, 1, '... and was sent once';
+    $server->sql(q(alter function users_admin.claim_events set lock_timeout = '5s'; alter function users_admin.finish_event set lock_timeout = '5s'));
+};
+
 subtest 'many that wait for one' => sub {
     begin();
     $receiver->behave(500);
