@@ -160,8 +160,8 @@ static const char *printable(apr_pool_t *pool, const char *text)
 static const char *failure_of(const users_message *message, CURLcode result)
 {
     const struct users_sending *sending = message->sending;
-    bool is_answer =
-        result == CURLE_OK || (result == CURLE_WRITE_ERROR && sending->received > ANSWER_MAX);
+    /* whatever becomes of its body */
+    bool is_answer = result == CURLE_OK || message->status >= 200 || sending->received > ANSWER_MAX;
 
     if (is_answer && message->status >= 200 && message->status <= 299) {
         return NULL;

@@ -191,6 +191,13 @@ subtest 'an answer without an end' => sub {
     $receiver->behave('endless');
     add(1);
     is deliver(), '1 0 0', 'its status says all';
+    add(1);
+    $receiver->behave('cut 200');
+    is deliver(), '1 0 0', '... of one that is cut off, too';
+    add(1);
+    $receiver->behave('cut 500');
+    is deliver(), '0 1 0', '... be it good or bad';
+    is rows('failure'), 'status 500', '... and is told';
 };
 
 subtest 'attempts are further and further apart, and end' => sub {

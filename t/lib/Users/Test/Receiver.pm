@@ -14,8 +14,9 @@ Users::Test::Receiver - what usersctl event deliver sends to
 An HTTP server of its own process on a free port of 127.0.0.1, which answers each request in a process of its own.
 
 C<behave> says how, from then on: C<STATUS>, with header lines behind it; C<slow SECONDS STATUS>; C<hold> until it is to
-behave otherwise, and then so; C<hang> until the client goes; C<close> without an answer; C<endless> has a body without an
-end. C<stop> ends it, so that connections are refused, and C<start> has it listen on the same port again.
+behave otherwise, and then so; C<hang> until the client goes; C<close> without an answer; C<cut STATUS> closes within the
+body; C<endless> has a body without an end. C<stop> ends it, so that connections are refused, and C<start> has it listen on
+the same port again.
 
 C<requests> are those whose head and body came, in the order in which their answers were sent, each a hash of its C<method>,
 C<target>, C<headers>, C<body>, C<status> (0: none), and when it C<began> and C<ended>. C<arrived> counts requests, answered or not.
@@ -123,6 +124,7 @@ sub _answer ($client, $files) {
         return;
     }
     sleep $1 if $behaviour =~ s/^slow ([0-9.]+) //;
+    my $announced = $behaviour =~ s/^cut // ? 4 : 3;
     my $status = $behaviour eq 'close' ? 0 : $behaviour eq 'endless' ? 200 : $behaviour;
     _append("$files.requests", JSON::PP->new->canonical->encode({
             method => $method, target => $target, headers => \%headers, body => $bytes, status => $status, began => $began, ended => now,
@@ -130,7 +132,7 @@ sub _answer ($client, $files) {
     return if !$status;
     local $SIG{PIPE} = 'IGNORE';
     print $client join "\r\n", "HTTP/1.1 $status Status", 'Connection: close', @lines,
-        ($behaviour eq 'endless' ? () : 'Content-Length: 3'), '', "ok\n";
+        ($behaviour eq 'endless' ? () : "Content-Length: $announced"), '', "ok\n";
     $client->flush;
     if ($behaviour eq 'endless') {
         1 while print $client 'x' x 65536;
