@@ -324,12 +324,13 @@ static apr_interval_time_t idle_time(const delivery *d)
     apr_time_t next = d->next_look > d->paused_until ? d->next_look : d->paused_until;
     apr_interval_time_t idle;
 
+    if (ended(d) == 0 && (d->stop_until || places_of(d) == 0)) { /* the database is not asked */
+        return LOOK_INTERVAL;
+    }
     if (d->trouble) {
         next = d->next_try;
     } else if (ended(d) > 0) { /* a signal cancelled the record */
         return 0;
-    } else if (d->stop_until || places_of(d) == 0) {
-        return LOOK_INTERVAL;
     }
     idle = next - users_now();
     return idle < 0 ? 0 : idle < LOOK_INTERVAL ? idle : LOOK_INTERVAL;
