@@ -34,9 +34,17 @@ local function revalidate()
   return compose("GET", "bench-" .. n, 'If-None-Match: "' .. tags[n] .. '"\r\n\r\n')
 end
 
+local function patch(token)
+  return compose("PATCH", token, with_json('{"user":{"city":"City ' .. random(1000000) .. '"}}'))
+end
+
 local function change()
-  return compose("PATCH", "change-" .. random(unchanged + 1, accounts),
-    with_json('{"user":{"city":"City ' .. random(1000000) .. '"}}'))
+  return patch("change-" .. random(unchanged + 1, accounts))
+end
+
+-- Of accounts whose one token may read and change.
+local function change_any()
+  return patch("bench-" .. random(accounts))
 end
 
 local function register()
@@ -55,6 +63,7 @@ local kinds = {
   reads = {request = read, status = 200},
   ["304s"] = {request = revalidate, status = 304},
   changes = {request = change, status = 200},
+  ["changes of any"] = {request = change_any, status = 200},
   registrations = {request = register, status = 201},
   mix = {request = mix},
 }
