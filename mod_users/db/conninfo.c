@@ -1,6 +1,7 @@
 #include "db/conninfo.h"
 
 #include "db/db.h"
+#include "db/options.h"
 
 #include <apr_strings.h>
 #include <stdlib.h>
@@ -39,31 +40,6 @@ static bool are_ports(const char *list)
     return true;
 }
 
-/* Lists of hosts and the like, with commas between their items */
-
-static int list_length(const char *list)
-{
-    int length = list && *list ? 1 : 0;
-
-    for (; list && *list; list++) {
-        length += *list == ',';
-    }
-    return length;
-}
-
-/* Item number index, or the only one for every index; NULL where there is none, or it is empty. */
-static const char *list_item(const char *list, int index, apr_pool_t *pool)
-{
-    size_t length;
-
-    for (int i = list_length(list) > 1 ? index : 0; list && i > 0; i--) {
-        list = strchr(list, ',');
-        list = list ? list + 1 : NULL;
-    }
-    length = list ? strcspn(list, ",") : 0;
-    return length ? apr_pstrmemdup(pool, list, length) : NULL;
-}
-
 const char *users_conninfo_fault(const char *conninfo, apr_pool_t *pool)
 {
     const char *ports;
@@ -85,21 +61,21 @@ const char *users_conninfo_misfit(const char *conninfo, apr_pool_t *pool)
     const char *hosts = NULL;
     const char *addresses = NULL;
     const char *ports = NULL;
-    int count;
+    apr_uint32_t count;
 
     users_conninfo_read(conninfo, "host", pool, &hosts);
     users_conninfo_read(conninfo, "hostaddr", pool, &addresses);
     users_conninfo_read(conninfo, "port", pool, &ports);
-    count = list_length(addresses) ? list_length(addresses) : list_length(hosts);
+    count = users_options_length(users_options_length(addresses) ? addresses : hosts);
     count = count ? count : 1;
-    if (list_length(hosts) && list_length(hosts) != count) {
+    if (users_options_length(hosts) && users_options_length(hosts) != count) {
         return apr_psprintf(pool,
                             "host=%s hostaddr=%s: where there are both, they are as many, with a "
                             "comma between several",
                             hosts, addresses);
     }
-    if (list_length(ports) > 1 && list_length(ports) != count) {
-        return apr_psprintf(pool, "port=%s: it takes one port for all hosts, or one for each of %d",
+    if (users_options_length(ports) > 1 && users_options_length(ports) != count) {
+        return apr_psprintf(pool, "port=%s: it takes one port for all hosts, or one for each of %u",
                             ports, count);
     }
     return NULL;
@@ -226,44 +202,59 @@ const char *users_conninfo_conceal(const char *conninfo, const char *password, a
     return text;
 }
 
-/* Of one keyword, for each host. */
-static const char *value_for(const PQconninfoOption *option, int host, apr_pool_t *pool)
-{
-    bool is_list = strcmp(option->keyword, "host") == 0 ||
-                   strcmp(option->keyword, "hostaddr") == 0 || strcmp(option->keyword, "port") == 0;
+static const char *const lists[] = {"host", "hostaddr", "port"};
 
-    return is_list ? list_item(option->val, host, pool) : option->val;
+static bool is_list(const char *keyword)
+{
+    for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++) {
+        if (strcmp(keyword, lists[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
-static const char *conninfo_for(const PQconninfoOption *options, int host, apr_pool_t *pool)
+static const char *add(const char *text, const char *keyword, const char *value, apr_pool_t *pool)
+{
+    return value ? apr_pstrcat(pool, text, *text ? " " : "", keyword, "=", quote(value, pool), NULL)
+                 : text;
+}
+
+/* own: what the string says; all: what counts, that of a service and of the environment, too. */
+static const char *conninfo_for(const PQconninfoOption *own, const PQconninfoOption *all,
+                                apr_uint32_t host, apr_pool_t *pool)
 {
     const char *text = "";
 
-    for (const PQconninfoOption *o = options; o->keyword; o++) {
-        const char *value = value_for(o, host, pool);
+    for (; own->keyword; own++) {
+        text = add(text, own->keyword, is_list(own->keyword) ? NULL : own->val, pool);
+    }
+    for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++) {
+        const char *item = users_options_item(users_conninfo_get(all, lists[i]), host, pool);
 
-        if (value) {
-            text = apr_pstrcat(pool, text, *text ? " " : "", o->keyword, "=", quote(value, pool),
-                               NULL);
-        }
+        text = add(text, lists[i], item && *item ? item : NULL, pool);
     }
     return text;
 }
 
 apr_array_header_t *users_conninfo_hosts(const char *conninfo, apr_pool_t *pool)
 {
-    PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
-    const char *addresses = users_conninfo_get(options, "hostaddr");
-    int count = list_length(addresses ? addresses : users_conninfo_get(options, "host"));
-    apr_array_header_t *hosts = apr_array_make(pool, count ? count : 1, sizeof(const char *));
+    PQconninfoOption *own = PQconninfoParse(conninfo, NULL);
+    PQconninfoOption *resolved = users_conninfo_resolve(conninfo);
+    const PQconninfoOption *all = resolved ? resolved : own;
+    const char *addresses = users_conninfo_get(all, "hostaddr");
+    apr_uint32_t count =
+        users_options_length(addresses ? addresses : users_conninfo_get(all, "host"));
+    apr_array_header_t *hosts = apr_array_make(pool, 1, sizeof(const char *));
 
-    for (int i = 0; count > 1 && i < count; i++) {
-        APR_ARRAY_PUSH(hosts, const char *) = conninfo_for(options, i, pool);
+    for (apr_uint32_t i = 0; own && count > 1 && i < count; i++) {
+        APR_ARRAY_PUSH(hosts, const char *) = conninfo_for(own, all, i, pool);
     }
-    if (count <= 1) {
+    if (!hosts->nelts) {
         APR_ARRAY_PUSH(hosts, const char *) = conninfo;
     }
-    PQconninfoFree(options);
+    PQconninfoFree(own);
+    PQconninfoFree(resolved);
     return hosts;
 }
 

@@ -58,8 +58,9 @@ const char *users_conninfo_exposed(const char *conninfo, apr_pool_t *pool, const
 const char *users_conninfo_misfit(const char *conninfo, apr_pool_t *pool);
 
 /*
- * A connection string for each host that one names (const char *), in its order; the string itself
- * where that is one, or it can't be read. In memory of pool.
+ * A connection string for each host that one names (const char *), by itself, its service or the
+ * environment, in its order; the string itself where that is one, or it can't be read. In memory of
+ * pool.
  */
 apr_array_header_t *users_conninfo_hosts(const char *conninfo, apr_pool_t *pool);
 

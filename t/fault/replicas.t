@@ -21,9 +21,15 @@ $server->sql(<<~SQL);
     select sha256('$OTHER[3]'), id, 1000, '{profile_read}' from users.application
     SQL
 
+open my $file, '>', $server->dir . '/services' or die "services: $!\n";
+print $file "[replicas]\n", map { "$_\n" } split / /, $REPLICAS;
+close $file;
+$ENV{PGSERVICEFILE} = $server->dir . '/services';
+
 sub start ($lag, %option) {
+    my $replicas = delete $option{replicas} // $REPLICAS;
     $server->start_child(max => 4, %option,
-        vhost => "UsersDBReplica \"$REPLICAS\"\nUsersReplicaLag $lag\n" . HEALTH_ENDPOINTS . METRICS_ENDPOINT);
+        vhost => "UsersDBReplica \"$replicas\"\nUsersReplicaLag $lag\n" . HEALTH_ENDPOINTS . METRICS_ENDPOINT);
 }
 
 # Change every account behind the module's back.
@@ -81,7 +87,7 @@ sub are_all_good ($name, @answers) {
 subtest 'they share the reads' => sub {
     move_to('Delft');
     catch_up($_) for @standbys;
-    start('10s');
+    start('10s', replicas => 'service=replicas');
     wait_for($_) for @standbys;
     my @shares = shares(sub { $server->request(GET) for 1 .. 20 }, $primary, @standbys);
     is_deeply \@shares, [0, 10, 10], 'one after the other they take turns, and the primary has none';
