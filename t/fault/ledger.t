@@ -123,7 +123,7 @@ my @lines;
 for my $writer (sort keys %ledger) {
     for (split /\n/, slurp($ledger{$writer})) {
         my %line = (writer => $writer);
-        @line{qw(operation mark status seconds unknown id username password)} = split;
+        @line{qw(operation mark status at seconds unknown id username password)} = split;
         push @lines, \%line;
     }
     is slurp("$ledger{$writer}.errors"), '', "writer $writer has nothing to complain of";

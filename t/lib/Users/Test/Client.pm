@@ -40,8 +40,8 @@ sub _asked ($self) {
 
 # ----------------------------------------------------------------------------------------------
 
-sub new ($class, $port) {
-    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port)
+sub new ($class, $port, $host = '127.0.0.1') {
+    my $socket = IO::Socket::INET->new(PeerAddr => $host, PeerPort => $port)
         or die "port $port: $@\n";
     $socket->autoflush(1);
     return bless { socket => $socket, buffer => '', port => $port, asked => '' }, $class;

@@ -3,6 +3,7 @@ package Users::Test::Load;
 # A client that sends requests until it is told to end: see Users::Test::Fault.
 
 use v5.36;
+use List::Util  qw(max);
 use POSIX       qw(SIGTERM SIG_BLOCK sigpending sigprocmask);
 use Time::HiRes qw(sleep);
 use Users::Test::Client;
@@ -11,10 +12,10 @@ use Users::Test::Process qw(now slurp);
 # What a request has its own number in place of, which is as long.
 use constant SERIAL => 'serial-of-request';
 
-# Send the requests of a file, which has a NUL between them, in turn to a port. Prints a line
-# for each: when it ended, how many seconds it took, the status of its answer (0: there was none),
+# Send the requests of a file, which has a NUL between them, in turn to a port, with a pause of so many seconds
+# after each. Prints a line for each: when it ended, how many seconds it took, the status of its answer (0: there was none),
 # its method, its number and how it ended.
-sub run ($port, $file) {
+sub run ($port, $file, $host = '127.0.0.1', $pause = 0) {
     my @requests = split /\0/, slurp($file);
     my $connection;
     STDOUT->autoflush(1);
@@ -25,7 +26,7 @@ sub run ($port, $file) {
         my $reused  = defined $connection;
         my $before  = now;
         my $answer  = eval {
-            $connection //= Users::Test::Client->new($port);
+            $connection //= Users::Test::Client->new($port, $host);
             $connection->send($request);
             $connection->answer;
         };
@@ -33,7 +34,8 @@ sub run ($port, $file) {
         my $end    = $answer ? 'answered' : _fault($connection, $reused);
         undef $connection if !$answer || ($answer->{headers}{connection} // '') eq 'close';
         printf "%.6f %.6f %d %s %s %s\n", now, now - $before, $status, $request =~ /^(\w+)/, $serial, $end;
-        sleep 0.005 if $status != 200;    # else refusals would be all that the machine does
+        # else refusals would be all that the machine does
+        sleep max($pause, $status == 200 ? 0 : 0.005);
     }
 }
 

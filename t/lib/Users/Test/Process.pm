@@ -83,10 +83,10 @@ sub run ($command, $scratch) {
     return ($status, slurp($stdout), slurp($stderr));
 }
 
-# Wait until a condition holds. Returns what it returned; where it stays false, dies with
-# what was waited for, or returns false where that is undef. Most programs end within milliseconds.
-sub wait_until ($condition, $what) {
-    my ($end, $pause) = (now + DEADLINE, 0.001);
+# Wait until a condition holds, for so many seconds at most. Returns what it returned; where it stays false, dies
+# with what was waited for, or returns false where that is undef. Most programs end within milliseconds.
+sub wait_until ($condition, $what, $seconds = DEADLINE) {
+    my ($end, $pause) = (now + $seconds, 0.001);
     while (1) {
         my $result = $condition->();
         return $result if $result;

@@ -12,18 +12,21 @@ use Users::Test::Process qw(now);
 
 # Each request has a mark of its own, which is the city of its account. A line of the ledger is
 #
-#   operation mark status seconds unknown [id username password]
+#   operation mark status at seconds unknown [id username password]
 #
-# and is on the disk before the next request begins. unknown: 1 where a 503 said that it is not
-# known what came of the request. Operations:
+# and is on the disk before the next request begins. at: when the answer came, so many seconds after the request;
+# unknown: 1 where a 503 said that it is not known what came of the request, or there is no answer of the module's.
+# Operations:
 #
 #   shared     PATCH of an account that other writers change too
 #   own        PATCH of one that nobody else changes, with If-Match
 #   post       POST
 #   key        POST with an Idempotency-Key, repeated until it succeeds
-sub run ($port, $name, $shared_token, $own_token, $register_token) {
+#
+# pause: seconds between two requests.
+sub run ($port, $name, $shared_token, $own_token, $register_token, $host = '127.0.0.1', $pause = 0) {
     my $self = bless { port => $port, name => $name, shared => $shared_token, own => $own_token,
-        register => $register_token };
+        register => $register_token, host => $host, pause => $pause };
     my $term = POSIX::SigSet->new(SIGTERM);
     POSIX::sigprocmask(SIG_BLOCK, $term);    # it would interrupt a request
     STDOUT->autoflush(1);
@@ -77,7 +80,7 @@ sub registration ($mark) {
 sub learn_tag ($self) {
     until ($self->{tag}) {
         my $answer = $self->exchange(GET => '/api/users', token => $self->{own});
-        $answer->{status} =~ /^(?:200|50[34])$/ or die "GET: $answer->{status}\n";
+        $answer->{status} =~ /^(?:0|200|50[234])$/ or die "GET: $answer->{status}\n";
         $self->{tag} = $answer->{headers}{etag} if $answer->{status} == 200;
     }
 }
@@ -86,18 +89,20 @@ sub request ($self, $operation, $mark, $method, $token, $headers, $user) {
     my $before = now;
     my $answer = $self->exchange($method => '/api/users', token => $token, headers => $headers,
         json => { user => $user });
+    my $after   = now;
+    my $unknown = !$answer->{json} || $answer->{body} =~ /outcome is not known/ ? 1 : 0;
     my $told    = $answer->{json}{user};
-    my $unknown = ($answer->{body} // '') =~ /outcome is not known/ ? 1 : 0;
-    say join ' ', $operation, $mark, $answer->{status}, sprintf('%.3f', now - $before), $unknown,
+    say join ' ', $operation, $mark, $answer->{status}, sprintf('%.3f %.3f', $after, $after - $before), $unknown,
         $told ? ($told->{id}, $told->{api} ? $told->{api}->@{qw(username password)} : ()) : ();
     STDOUT->sync;
+    sleep $self->{pause};
     return $answer;
 }
 
 # Status 0: the connection ended without an answer.
 sub exchange ($self, @request) {
     my $answer = eval {
-        $self->{connection} //= Users::Test::Client->new($self->{port});
+        $self->{connection} //= Users::Test::Client->new($self->@{qw(port host)});
         $self->{connection}->send(Users::Test::Client::compose(@request));
         $self->{connection}->answer;
     } // { status => 0 };
