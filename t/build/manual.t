@@ -249,4 +249,13 @@ is_deeply [map { [$_->@{qw(text line level)}, $_->{calls}[-1]] } phrases_of("$di
 like 'it took 1.5 s (100%): why', qr/^${\ pattern_of('it took %.1f s (%u%%): %s')}$/, 'anything stands for a conversion';
 unlike 'it took 1.5 s', pattern_of('it takes %.1f s'), '... and nothing else for its words';
 
+# ---- The cluster -------------------------------------------------------------------------------
+
+# What cluster.md has of configuration files is what make cluster runs with, but for what differs from host to host.
+my @used = map { s/^\s+|\s+(?:#.*)?$//gr } map { split /\n/, slurp($_) } glob "$SOURCE/t/cluster/*.in";
+my @patterns = map { my $line = quotemeta; $line =~ s/\\\@[A-Z_]+\\\@/.+/gr } grep { length } @used;
+my @shown = slurp("$SOURCE/doc/manual/cluster.md") =~ /^ {4,}(\S.*)$/mg;
+cmp_ok scalar @shown, '>', 30, 'cluster.md shows configuration';
+is_deeply [grep { my $line = $_; !/^apt / && !grep { $line =~ /^$_$/ } @patterns } @shown], [], '... which the test uses';
+
 done_testing;
